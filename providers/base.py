@@ -1,0 +1,162 @@
+"""The port to compute: where workers run, and how mail gets to and from them.
+
+A provider knows jobs (one job is one incarnation of one worker), not tasks.  Everything it
+starts can be found again from the swarm's uid and the job's name alone; every method may be
+called again after any crash and then does only what is still missing.  Scaling and failure
+policy stay outside, in ``controller/reconcile``.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+
+class ProviderError(Exception):
+    """A call failed for a reason that is fit for people. ``reason`` is a condition reason."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class ProviderUnreachable(ProviderError):
+    """Nothing is known about the workers now: neither alive nor dead."""
+
+
+class OutcomeUnknown(ProviderError):
+    """The call may or may not have taken effect: observe before deciding."""
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmHandle:
+    """Identity of one swarm with its provider."""
+
+    namespace: str
+    name: str
+    uid: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    """The effective provider block, e.g. ``{"workspaceRoot": "/scratch"}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class LaunchRequest:
+    """One worker to start. Launching the same ``job`` twice starts one worker."""
+
+    swarm: SwarmHandle
+    job: str
+    index: int
+    config: Mapping[str, Any]
+    """What the worker reads as ``worker.json`` (see worker/config.py); no secrets."""
+    env: Mapping[str, str] = field(default_factory=dict)
+    """Environment of the agent, secrets included; travels in a file of mode 0600."""
+
+
+class JobState(enum.StrEnum):
+    """What the provider itself says of a job."""
+
+    PENDING = "Pending"  # accepted, not running yet (queued, booting)
+    RUNNING = "Running"
+    ENDED = "Ended"  # was there, is not running any more
+    ABSENT = "Absent"  # the provider has never heard of it, or forgot it
+
+
+@dataclass(frozen=True, slots=True)
+class JobStatus:
+    """One observed job."""
+
+    job: str
+    state: JobState
+    reason: str = ""
+    """The provider's own word: a Slurm reason, an exit status (``exit 1``, ``signal 9``)."""
+    heartbeat: float | None = None
+    """Modification time of the heartbeat file (seconds, the worker's clock): compare for
+    change, never with a clock of ours."""
+    handle: str = ""
+    """What an administrator would look for: ``pid 1234``, a Slurm job id, an instance id."""
+
+
+@dataclass(frozen=True, slots=True)
+class RecordBatch:
+    """Whole outbox lines of one job, in file order."""
+
+    job: str
+    lines: Sequence[bytes]
+    """Each without its newline; not yet parsed, not yet trusted."""
+    end: int
+    """Offset in the outbox just after the last line, bytes."""
+
+
+Sink = Callable[[RecordBatch], None]
+
+
+class Provider(Protocol):
+    """One kind of compute."""
+
+    name: str
+    """``local``, ``slurm``, ``aws``: the key under ``spec.provider``."""
+
+    def start(self, sink: Sink) -> None:
+        """Begin following; ``sink`` is called in the event loop with what arrives."""
+        ...
+
+    async def close(self) -> None:
+        """Stop following; workers run on."""
+        ...
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> None:
+        """Start workers that do not run yet; adopt those that do.
+
+        Raises: ProviderError, OutcomeUnknown, ProviderUnreachable.
+        """
+        ...
+
+    async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
+        """Every job of the swarm that left a trace, whoever started it.
+
+        Raises: ProviderUnreachable.
+        """
+        ...
+
+    def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
+        """Follow a job's outbox from ``offset`` (again from there, if followed already)."""
+        ...
+
+    def unfollow(self, job: str) -> None:
+        """Stop following a job's outbox."""
+        ...
+
+    async def deliver(
+        self,
+        swarm: SwarmHandle,
+        job: str,
+        index: int,
+        record: Mapping[str, Any],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """Append one record to a job's inbox; safe to repeat (the worker knows its ids).
+
+        ``secrets`` go beside it in a file of mode 0600 that the worker removes once read.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
+        """
+        ...
+
+    async def stop(self, swarm: SwarmHandle, jobs: Iterable[str], *, force: bool) -> None:
+        """End jobs and all that descends from them: SIGTERM, or with ``force`` SIGKILL.
+
+        Returns when the signal is sent; ``observe`` tells when they are gone.
+        """
+        ...
+
+    async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
+        """Pack workspaces and mailboxes of the swarm's jobs as one ``tar.gz``; its path."""
+        ...
+
+    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+        """Remove what ended jobs left behind; None: everything of the swarm."""
+        ...
