@@ -129,6 +129,10 @@ class Provider(Protocol):
         """Stop following a job's outbox."""
         ...
 
+    async def flush(self, job: str) -> None:
+        """Hand all that a followed job's outbox holds now to the sink, before returning."""
+        ...
+
     async def deliver(
         self,
         swarm: SwarmHandle,

@@ -1,0 +1,202 @@
+"""Which workers a swarm should start, drain, stop or let go: one pure decision per pass.
+
+A worker's life: Launching (intended) -> Starting (seen) -> Idle <-> Busy -> Draining or Stopping
+-> gone.  A job that ended without being asked to is lost; its index gets a new incarnation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+LIVE = frozenset({"Idle", "Busy"})
+LEAVING = frozenset({"Draining", "Stopping"})
+FAILURES_UNTIL_FAILED = 5
+MAX_LAUNCH_BACKOFF = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One worker in the swarm's table. Times in seconds since the epoch."""
+
+    index: int
+    job: str
+    phase: str
+    spec_hash: str
+    launched_at: float
+    ready_at: float | None = None
+    handle: str = ""
+    reason: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the provider and the mailbox say of one job."""
+
+    running: bool = False
+    pending: bool = False
+    reason: str = ""
+    handle: str = ""
+    ready: bool = False
+    busy: bool = False
+    stale: bool = False
+    """Its heartbeat has not changed for longer than the timeout."""
+
+
+NOT_SEEN = Seen()
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Deadlines of a launch, seconds."""
+
+    soft: float
+    hard: float
+
+
+@dataclass(slots=True)
+class FleetPlan:
+    """What to do, in this order: write ``entries``, then act on the lists (job names)."""
+
+    entries: list[Entry] = field(default_factory=list)
+    launch: list[Entry] = field(default_factory=list)
+    drain: list[str] = field(default_factory=list)
+    kill: list[str] = field(default_factory=list)
+    lost: list[Entry] = field(default_factory=list)
+    drained: list[str] = field(default_factory=list)
+    incarnations: int = 0
+    launch_failures: int = 0
+    next_launch_at: float | None = None
+    delayed: bool = False
+    """A launch has passed its soft deadline."""
+
+
+def plan_fleet(
+    *,
+    desired: int,
+    spec_hash: str,
+    entries: Sequence[Entry],
+    seen: Mapping[str, Seen],
+    limits: Limits,
+    incarnations: int,
+    launch_failures: int,
+    next_launch_at: float | None,
+    prefix: str,
+    now: float,
+) -> FleetPlan:
+    """Decide the next step of a swarm's workers; new jobs are named ``<prefix>-<index>-<n>``."""
+    plan = FleetPlan(
+        incarnations=incarnations, launch_failures=launch_failures, next_launch_at=next_launch_at
+    )
+    for entry in entries:
+        _advance(plan, entry, seen.get(entry.job, NOT_SEEN), limits, now)
+    _mark_outdated(plan, spec_hash)
+    _scale_down(plan, desired, seen)
+    _scale_up(plan, desired, spec_hash, prefix, now)
+    plan.entries.sort(key=lambda e: (e.index, e.job))
+    plan.drain = [
+        e.job
+        for e in plan.entries
+        if e.phase == "Draining" and not seen.get(e.job, NOT_SEEN).busy
+    ]
+    return plan
+
+
+def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now: float) -> None:
+    """Take what is known of one worker into its entry."""
+    handle = now_seen.handle or entry.handle
+    if entry.phase == "Launching" and now_seen == NOT_SEEN:
+        plan.entries.append(entry)
+        plan.launch.append(entry)
+        return
+    if not (now_seen.running or now_seen.pending):
+        _ended(plan, entry, now_seen, now)
+        return
+    if entry.phase in ("Launching", "Starting"):
+        if now_seen.ready:
+            plan.launch_failures, plan.next_launch_at = 0, None
+            entry = replace(entry, phase="Idle", ready_at=now, handle=handle, reason="")
+        elif now - entry.launched_at > limits.hard:
+            plan.kill.append(entry.job)
+            entry = replace(entry, phase="Stopping", reason="LaunchDeadlineExceeded")
+        else:
+            plan.delayed = plan.delayed or now - entry.launched_at > limits.soft
+            reason = now_seen.reason if now_seen.pending else ""
+            entry = replace(entry, phase="Starting", handle=handle, reason=reason)
+    if entry.phase in LIVE:
+        if now_seen.stale:
+            plan.kill.append(entry.job)
+            entry = replace(entry, phase="Stopping", reason="HeartbeatLost")
+        else:
+            entry = replace(entry, phase="Busy" if now_seen.busy else "Idle", handle=handle)
+    elif entry.phase == "Stopping" and entry.job not in plan.kill:
+        plan.kill.append(entry.job)
+    plan.entries.append(entry)
+
+
+def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen, now: float) -> None:
+    if entry.phase == "Draining":
+        plan.drained.append(entry.job)
+        return
+    plan.lost.append(replace(entry, reason=entry.reason or now_seen.reason))
+    if entry.ready_at is None:
+        plan.launch_failures += 1
+        backoff = min(MAX_LAUNCH_BACKOFF, 2.0 ** min(plan.launch_failures - 1, 10))
+        plan.next_launch_at = max(plan.next_launch_at or 0.0, now + backoff)
+
+
+def _mark_outdated(plan: FleetPlan, spec_hash: str) -> None:
+    plan.entries = [
+        replace(e, phase="Draining", reason="Outdated")
+        if e.spec_hash != spec_hash and e.phase not in LEAVING
+        else e
+        for e in plan.entries
+    ]
+    plan.launch = [e for e in plan.launch if e.spec_hash == spec_hash]
+
+
+def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None:
+    staying = [e for e in plan.entries if e.phase not in LEAVING]
+    excess = len(staying) - desired
+    if excess <= 0:
+        return
+    rank = {"Launching": 0, "Starting": 1, "Idle": 2, "Busy": 3}
+    staying.sort(key=lambda e: (rank[e.phase], -e.index))
+    victims = {e.job for e in staying[:excess]}
+    plan.launch = [e for e in plan.launch if e.job not in victims]
+    kept = []
+    for entry in plan.entries:
+        if entry.job not in victims:
+            kept.append(entry)
+        elif seen.get(entry.job, NOT_SEEN) == NOT_SEEN:
+            plan.drained.append(entry.job)
+        else:
+            kept.append(replace(entry, phase="Draining", reason="ScaledDown"))
+    plan.entries = kept
+
+
+def _scale_up(plan: FleetPlan, desired: int, spec_hash: str, prefix: str, now: float) -> None:
+    staying = [e for e in plan.entries if e.phase not in LEAVING]
+    missing = desired - len(staying)
+    if missing <= 0 or (plan.next_launch_at is not None and now < plan.next_launch_at):
+        return
+    taken = {e.index for e in plan.entries}
+    for index in _free(taken, missing, desired):
+        plan.incarnations += 1
+        entry = Entry(
+            index=index,
+            job=f"{prefix}-{index}-{plan.incarnations}",
+            phase="Launching",
+            spec_hash=spec_hash,
+            launched_at=now,
+        )
+        plan.entries.append(entry)
+        plan.launch.append(entry)
+
+
+def _free(taken: Collection[int], count: int, desired: int) -> list[int]:
+    """The lowest indices nobody holds; an index that is draining is waited for, not skipped."""
+    free = [i for i in range(max(desired, 1) + len(taken)) if i not in taken]
+    held = len([i for i in taken if i < desired])
+    return free[: min(count, max(0, desired - held))] if held else free[:count]

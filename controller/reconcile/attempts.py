@@ -1,0 +1,241 @@
+"""One attempt of a Task: how it begins, what its worker is told, how it reads in status."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from controller.domain.prompts import Dependency, Previous, Work, retry_note, work_prompt
+from controller.reconcile.context import Context
+from controller.reconcile.readiness import unready
+from controller.reconcile.world import (
+    OPEN_STATES,
+    ProjectInfo,
+    TaskInfo,
+    WorkerInfo,
+    project_key,
+    task_info,
+)
+from controller.resources.names import attempt_ref, injection_id, task_branch
+from controller.resources.texts import Unresolved, resolve_secret, resolve_text
+from controller.store.base import Resource
+from worker.records import IntegrationWork, RepositoryRef
+
+KEEP_ATTEMPTS = 10
+_OWN_FAILURES = frozenset({"Task", "Timeout"})
+
+
+class Undeliverable(Exception):
+    """The task cannot be given to a worker now; a pass of it finds out why."""
+
+
+def open_attempt(status: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The attempt that has not ended, if any."""
+    attempts = status.get("attempts") or ()
+    if attempts and attempts[-1]["state"] in OPEN_STATES:
+        return dict(attempts[-1])
+    return None
+
+
+def begin_attempt(ctx: Context, obj: Resource, worker: WorkerInfo) -> dict[str, Any]:
+    """The status that says: this worker is to do this task, under this identity.
+
+    Raises: Undeliverable (the object is not what the decision was made from).
+    """
+    info = task_info(obj)
+    if unready(ctx.world, info, ctx.clock.now()):
+        raise Undeliverable
+    status = dict(obj.get("status") or {})
+    number = _last_number(status) + 1
+    attempt: dict[str, Any] = {
+        "number": number,
+        "revision": info.revision,
+        "injectionId": injection_id(info.uid, number),
+        "swarm": worker.swarm.name,
+        "worker": worker.index,
+        "job": worker.job,
+        "state": "Assigned",
+        "assignedAt": ctx.now(),
+    }
+    if info.project:
+        project = ctx.world.projects[project_key(info)]
+        _pin(ctx, obj, info, project, attempt)
+    status["attempts"] = [*(status.get("attempts") or ()), attempt]
+    status["phase"] = "Running"
+    for stale in ("blocker", "nextAttemptAt", "reason", "finishedAt"):
+        status.pop(stale, None)
+    status.setdefault("startedAt", ctx.now())
+    return fold_old_attempts(status)
+
+
+def _last_number(status: Mapping[str, Any]) -> int:
+    attempts = status.get("attempts") or ()
+    return int(attempts[-1]["number"]) if attempts else 0
+
+
+def _pin(
+    ctx: Context, obj: Resource, info: TaskInfo, project: ProjectInfo, attempt: dict[str, Any]
+) -> None:
+    """Fix what the attempt starts from and where its work will be pushed."""
+    attempt["baseCommit"] = project.base_commit
+    if info.kind == "plan":
+        return
+    branch = task_branch(info.project, info.name)
+    attempt["ref"] = attempt_ref(info.uid, attempt["number"])
+    attempt["expected"] = project.refs.get(f"refs/heads/{branch}", "")
+    if info.kind == "integration":
+        attempt["baseCommit"] = obj["spec"]["integration"]["baseCommit"]
+        return
+    dependencies = []
+    for name in info.depends_on:
+        done = ctx.world.dependency(info, name)
+        if done is None or not done.head:
+            raise Undeliverable
+        dependencies.append({"task": name, "commit": done.head, "ref": done.head_ref})
+    if dependencies:
+        attempt["dependencies"] = dependencies
+
+
+def fold_old_attempts(status: dict[str, Any]) -> dict[str, Any]:
+    """Keep the last ten attempts; what older ones were and used goes into sums, once."""
+    attempts = status["attempts"]
+    if len(attempts) <= KEEP_ATTEMPTS:
+        return status
+    folded = dict(status.get("folded") or {})
+    totals = {row["swarm"]: dict(row) for row in folded.get("usage") or ()}
+    for attempt in attempts[:-KEEP_ATTEMPTS]:
+        folded["attempts"] = folded.get("attempts", 0) + 1
+        kind = attempt.get("class")
+        name = {"Task": "taskFailures", "Infrastructure": "infrastructureFailures"}.get(kind or "")
+        if name:
+            folded[name] = folded.get(name, 0) + 1
+        for session in attempt.get("usage") or ():
+            row = totals.setdefault(attempt["swarm"], {"swarm": attempt["swarm"]})
+            for field, value in session.items():
+                if isinstance(value, int):
+                    row[field] = row.get(field, 0) + value
+    if totals:
+        folded["usage"] = [totals[name] for name in sorted(totals)]
+    status["attempts"] = attempts[-KEEP_ATTEMPTS:]
+    status["folded"] = folded
+    return status
+
+
+def user_record(ctx: Context, obj: Resource) -> tuple[dict[str, Any], dict[str, str] | None]:
+    """The inbox record of the open attempt, and the secrets that go beside it.
+
+    Raises: Undeliverable (a text, a ConfigMap or a Secret is missing).
+    """
+    info = task_info(obj)
+    attempt = obj["status"]["attempts"][-1]
+    project = ctx.world.projects.get(project_key(info)) if info.project else None
+    if info.project and project is None:
+        raise Undeliverable
+    record: dict[str, Any] = {
+        "type": "user",
+        "epoch": ctx.epoch,
+        "injection_id": attempt["injectionId"],
+        "content": _content(ctx, obj, info, attempt),
+        "task": {
+            "name": info.key.name,
+            "uid": info.uid,
+            "kind": info.kind,
+            "attempt": attempt["number"],
+        },
+    }
+    if project is None:
+        return record, None
+    record["task"]["project"] = info.project
+    record["task"]["task_id"] = obj["spec"].get("taskId") or info.name
+    record["task"]["title"] = obj["spec"].get("title") or info.name
+    record["repository"] = _repository(project, info, attempt)
+    if info.kind == "integration":
+        record["integration"] = _integration(obj)
+    return record, _credentials(ctx, project)
+
+
+def _content(ctx: Context, obj: Resource, info: TaskInfo, attempt: Mapping[str, Any]) -> str:
+    spec = obj["spec"]
+    text = resolve_text(obj, spec, "prompt", ctx.store.get)
+    if text is None or isinstance(text, Unresolved):
+        raise Undeliverable
+    previous = _previous(obj["status"]["attempts"][:-1], info)
+    if info.kind != "work":
+        note = f"{retry_note(previous)}\n\n" if previous else ""
+        return f"{note}{text}"
+    return work_prompt(
+        Work(
+            task_id=spec.get("taskId") or info.name,
+            title=spec.get("title") or "",
+            prompt=text,
+            branch=task_branch(info.project, info.name),
+            acceptance_criteria=tuple(spec.get("acceptanceCriteria") or ()),
+            owned_paths=info.owned_paths,
+            dependencies=tuple(
+                Dependency(name=d["task"], commit=d["commit"])
+                for d in attempt.get("dependencies") or ()
+            ),
+            previous=previous,
+        )
+    )
+
+
+def _previous(attempts: Sequence[Mapping[str, Any]], info: TaskInfo) -> Previous | None:
+    """The last failure of the task's own, in this revision, for the next attempt to know."""
+    for attempt in reversed(attempts):
+        if attempt.get("revision") == info.revision and attempt.get("class") in _OWN_FAILURES:
+            return Previous(
+                attempt=attempt["number"],
+                reason=attempt.get("reason", ""),
+                message=attempt.get("message", ""),
+                ref=attempt.get("ref", "") if attempt.get("headCommit") else "",
+            )
+    return None
+
+
+def _repository(
+    project: ProjectInfo, info: TaskInfo, attempt: Mapping[str, Any]
+) -> RepositoryRef:
+    record: RepositoryRef = {
+        "url": project.url,
+        "project_uid": project.uid,
+        "base_branch": project.base_branch,
+        "base_commit": attempt["baseCommit"],
+        "dependencies": [
+            {"task": d["task"], "commit": d["commit"], "ref": d["ref"]}
+            for d in attempt.get("dependencies") or ()
+        ],
+    }
+    if "ref" in attempt:
+        record["attempt_ref"] = attempt["ref"]
+        record["branch"] = task_branch(info.project, info.name)
+        record["expected"] = attempt.get("expected", "")
+    return record
+
+
+def _integration(obj: Resource) -> IntegrationWork:
+    work = obj["spec"]["integration"]
+    return {
+        "merges": [
+            {"task": h["task"], "commit": h["commit"], "ref": h["ref"]} for h in work["heads"]
+        ],
+        "verify": work.get("verify"),
+    }
+
+
+def _credentials(ctx: Context, project: ProjectInfo) -> dict[str, str] | None:
+    """What git needs to reach the remote, resolved afresh for each delivery."""
+    obj = ctx.store.get(project.key)
+    spec = (obj or {}).get("spec", {}).get("repository", {}).get("credentials") or {}
+    if obj is None or not spec:
+        return None
+    secrets: dict[str, str] = {}
+    for field, name in (("tokenFrom", "token"), ("sshKeyFrom", "sshKey")):
+        if field in spec:
+            value = resolve_secret(obj, spec[field], ctx.store.get)
+            if isinstance(value, Unresolved):
+                raise Undeliverable
+            secrets[name] = value
+    if spec.get("knownHosts"):
+        secrets["knownHosts"] = spec["knownHosts"]
+    return secrets or None

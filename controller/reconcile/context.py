@@ -1,0 +1,158 @@
+"""What every reconciler is given, and the few verbs that all of them share."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from controller.reconcile.clock import Clock, stamp
+from controller.reconcile.queue import WorkQueue
+from controller.reconcile.transcripts import Transcripts
+from controller.reconcile.turns import Turns
+from controller.reconcile.world import World
+from controller.repository.service import Repositories
+from controller.resources.conditions import set_condition
+from controller.resources.settings import Settings
+from controller.store.base import Key, Resource, Store, key_of
+from providers.base import Provider, ProviderError, SwarmHandle
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Context:
+    """The ports, the shared picture and the ways to ask for passes."""
+
+    store: Store
+    clock: Clock
+    epoch: int
+    providers: Mapping[str, Provider]
+    repositories: Repositories
+    settings: Settings
+    transcripts: Transcripts
+    stores: Path
+    """Folder of the shared object stores on this machine."""
+    archives: Path
+    world: World = field(default_factory=World)
+    turns: Turns = field(default_factory=Turns)
+    queue: WorkQueue = field(default_factory=WorkQueue)
+    observed: Callable[[Resource], None] = lambda _: None
+    """Takes an object that was just written into the world (set by the manager)."""
+    wake_dispatch: Callable[[], None] = lambda: None
+    """Ask for a look at ready tasks and idle workers (set by the manager)."""
+    delivered: set[str] = field(default_factory=set)
+    """Injections handed to their workers in this controller's life."""
+
+    def now(self) -> str:
+        """The time as status shows it."""
+        return stamp(self.clock.now())
+
+    async def write_status(self, obj: Resource, status: Mapping[str, Any]) -> Resource:
+        """Store a status if it differs, and take it over; returns the stored object.
+
+        Raises: Conflict, NotFound.
+        """
+        if (obj.get("status") or {}) == status:
+            return obj
+        stored = await self.store.update_status({**obj, "status": dict(status)})
+        self.observed(stored)
+        return stored
+
+    async def write(self, obj: Resource) -> Resource:
+        """Store metadata and spec, and take them over. Raises: Conflict, NotFound."""
+        stored = await self.store.update(obj)
+        self.observed(stored)
+        return stored
+
+    async def create(self, obj: Resource) -> Resource:
+        """Store a new object, and take it over. Raises: AlreadyExists."""
+        stored = await self.store.create(obj)
+        self.observed(stored)
+        return stored
+
+    def event_for(self, key: Key, reason: str, message: str) -> None:
+        """Warn about an object by its key."""
+        self.store.record_event(key, "Warning", reason, message)
+
+    def handle_of(self, swarm: Key) -> tuple[SwarmHandle, Provider]:
+        """A swarm's identity with its provider, as its last pass resolved it.
+
+        Raises: ProviderError (``SwarmGone``).
+        """
+        obj = self.store.get(swarm)
+        effective = ((obj or {}).get("status") or {}).get("effective") or {}
+        name, parameters = next(iter((effective.get("provider") or {}).items()), ("", {}))
+        provider = self.providers.get(name)
+        if obj is None or provider is None:
+            raise ProviderError("SwarmGone", f"swarm {swarm.name} is gone")
+        meta = obj["metadata"]
+        handle = SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
+        return handle, provider
+
+    def report(self, key: Key, error: BaseException) -> None:
+        """Log what should not have happened; the key's pass is tried again."""
+        LOG.error("%s: %s", key, error, exc_info=error)
+
+    def event(self, obj: Resource, reason: str, message: str, *, warning: bool = False) -> None:
+        """Tell people about a transition."""
+        self.store.record_event(key_of(obj), "Warning" if warning else "Normal", reason, message)
+
+
+class ConditionWriter:
+    """Conditions of one object, collected during a pass."""
+
+    def __init__(self, obj: Resource, now: str) -> None:
+        self._generation = obj["metadata"]["generation"]
+        self._now = now
+        self.conditions: list[dict[str, Any]] = list(
+            (obj.get("status") or {}).get("conditions") or []
+        )
+
+    def set(self, type: str, status: bool | None, reason: str, message: str = "") -> None:
+        """Set one; None is ``Unknown``."""
+        text = "Unknown" if status is None else str(status)
+        self.conditions = set_condition(
+            self.conditions,
+            type,
+            text,
+            reason,
+            message,
+            generation=self._generation,
+            now=self._now,
+        )
+
+    def status_of(self, type: str) -> tuple[str, str]:
+        """Status and message of one; empty if it has not been set yet."""
+        for condition in self.conditions:
+            if condition["type"] == type:
+                return condition["status"], condition["message"]
+        return "", ""
+
+    def missing(self, type: str) -> bool:
+        """Whether a type has not been set yet."""
+        return all(c["type"] != type for c in self.conditions)
+
+
+def owner_reference(owner: Resource) -> dict[str, Any]:
+    """The ownerReference that ties a child to its controller."""
+    return {
+        "apiVersion": owner["apiVersion"],
+        "kind": owner["kind"],
+        "name": owner["metadata"]["name"],
+        "uid": owner["metadata"]["uid"],
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
+def owned_by(obj: Resource, uid: str) -> bool:
+    """Whether ``uid`` owns the object."""
+    return any(ref.get("uid") == uid for ref in obj["metadata"].get("ownerReferences") or ())
+
+
+def sibling(obj: Resource, kind: str, name: str) -> Key:
+    """The key of another object in the same namespace."""
+    return Key(kind, obj["metadata"]["namespace"], name)

@@ -1,0 +1,154 @@
+"""Dispatch: ready tasks to idle workers, the intent committed before anything is delivered."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from controller.domain.scheduling import (
+    Assignment,
+    IdleWorker,
+    ProjectLoad,
+    ReadyQueue,
+    ReadyTask,
+    assign,
+)
+from controller.reconcile.attempts import Undeliverable, begin_attempt, user_record
+from controller.reconcile.context import Context
+from controller.reconcile.readiness import pool_of, unready
+from controller.reconcile.world import TaskInfo, WorkerInfo, project_key
+from controller.store.base import Conflict, Key, NotFound
+from providers.base import ProviderError
+
+
+def swarm_id(namespace: str, name: str) -> str:
+    """A swarm's name in pools: tasks of several namespaces share one queue."""
+    return f"{namespace}/{name}"
+
+
+class Dispatcher:
+    """Keeps the queue of ready tasks and pairs it with idle workers, one look at a time."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._ready: ReadyQueue[Key] = ReadyQueue()
+        self._wanted = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    def wake(self) -> None:
+        """Ask for a look; several wishes of one turn of the event loop are one look."""
+        if not self._wanted:
+            self._wanted = True
+            asyncio.get_running_loop().call_soon(self._look)
+
+    def refresh(self, info: TaskInfo) -> None:
+        """Put a task into the queue or take it out, by what the world says of it now."""
+        if unready(self._ctx.world, info, self._ctx.clock.now()):
+            self._ready.remove(info.key)
+            return
+        namespace = info.key.namespace
+        project = self._ctx.world.projects.get(project_key(info)) if info.project else None
+        position = project.order.get(info.name, len(project.order)) if project else 0
+        self._ready.add(
+            ReadyTask(
+                key=info.key,
+                pool=tuple(swarm_id(namespace, s) for s in pool_of(self._ctx.world, info)),
+                priority=info.priority,
+                order=("" if project else info.created, position, info.created, info.name),
+                worker=info.worker,
+                project=f"{namespace}/{info.project}" if info.project else None,
+                owned_paths=info.owned_paths,
+            )
+        )
+        self.wake()
+
+    def forget(self, info: TaskInfo) -> None:
+        """A task is gone."""
+        self._ready.remove(info.key)
+
+    def _loads(self) -> Mapping[str, ProjectLoad[Key]]:
+        loads = {}
+        for key, project in self._ctx.world.projects.items():
+            name = f"{key.namespace}/{key.name}"
+            loads[name] = ProjectLoad(
+                running=len(project.running),
+                max_parallel=project.max_parallel,
+                claims=self._ctx.world.claims(key),
+            )
+        return loads
+
+    def _look(self) -> None:
+        self._wanted = False
+        if not len(self._ready):
+            return
+        workers = {w.job: w for w in self._ctx.world.idle_workers() if not self._active(w)}
+        if not workers:
+            return
+        idle = [
+            IdleWorker(swarm_id(w.swarm.namespace, w.swarm.name), w.index, w.job)
+            for w in workers.values()
+        ]
+        for assignment in assign(self._ready, idle, self._loads()):
+            self._begin(assignment, workers[assignment.worker.job])
+
+    def _active(self, worker: WorkerInfo) -> bool:
+        facts = self._ctx.turns.workers.get(worker.job)
+        return facts is None or bool(facts.active)
+
+    def _begin(self, assignment: Assignment[Key], worker: WorkerInfo) -> None:
+        """Reserve both sides at once, then write and deliver."""
+        info = self._ctx.world.tasks[assignment.task.key]
+        self._ready.remove(info.key)
+        self._ctx.world.reserve(info, worker)
+        task = asyncio.get_running_loop().create_task(self._assign(info.key, worker))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    async def _assign(self, key: Key, worker: WorkerInfo) -> None:
+        try:
+            await self._commit_and_deliver(key, worker)
+        except (Conflict, NotFound, Undeliverable):
+            self._ctx.queue.add(key, after=0.05)
+        except ProviderError:
+            self._ctx.queue.add(key, after=0.5)
+            self._ctx.queue.add(worker.swarm)
+        except Exception as error:
+            self._ctx.report(key, error)
+            self._ctx.queue.add(key, after=1.0)
+        finally:
+            self._ctx.world.unreserve(key)
+            info = self._ctx.world.tasks.get(key)
+            if info is not None:
+                self.refresh(info)
+            self.wake()
+
+    async def _commit_and_deliver(self, key: Key, worker: WorkerInfo) -> None:
+        obj = self._ctx.store.get(key)
+        if obj is None:
+            return
+        status = begin_attempt(self._ctx, obj, worker)
+        stored = await self._ctx.write_status(obj, status)
+        await deliver(self._ctx, stored)
+        self._ctx.queue.add(worker.swarm, after=1.0)
+
+    async def close(self) -> None:
+        """Let the writes that are under way finish."""
+        while self._running:
+            await asyncio.wait(self._running)
+
+
+async def deliver(ctx: Context, obj: dict[str, Any]) -> None:
+    """Hand the open attempt of a stored Task to its worker; safe to repeat.
+
+    Raises: ProviderError, Undeliverable.
+    """
+    attempt = obj["status"]["attempts"][-1]
+    swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
+    handle, provider = ctx.handle_of(swarm)
+    record, secrets = user_record(ctx, obj)
+    await provider.deliver(handle, attempt["job"], attempt["worker"], record, secrets=secrets)
+    ctx.delivered.add(attempt["injectionId"])

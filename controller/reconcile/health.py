@@ -1,0 +1,57 @@
+"""Is a worker alive: the provider's view, its heartbeat and its own words, put together."""
+
+from __future__ import annotations
+
+from controller.domain.fleet import NOT_SEEN, Seen
+from controller.reconcile.clock import Clock
+from controller.reconcile.context import Context
+from providers.base import JobState, JobStatus
+
+STARTUP_GRACE_SECONDS = 10.0
+
+
+class Heartbeats:
+    """When each heartbeat was last seen to change.
+
+    The file's time is the worker's clock, which may differ from ours or jump: only that it
+    changed counts, timed by our own clock.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seen: dict[str, tuple[float | None, float]] = {}
+
+    def stale(self, job: str, beat: float | None, timeout: float) -> bool:
+        """Whether a heartbeat has stood still for ``timeout`` seconds (more before the first)."""
+        now = self._clock.now()
+        known = self._seen.get(job)
+        if known is None or known[0] != beat:
+            self._seen[job] = (beat, now)
+            return False
+        grace = timeout if beat is not None else timeout + STARTUP_GRACE_SECONDS
+        return now - known[1] > grace
+
+    def forget(self, job: str) -> None:
+        """Drop a job that is gone."""
+        self._seen.pop(job, None)
+
+
+def look(
+    ctx: Context, job: str, status: JobStatus | None, beats: Heartbeats, timeout: float
+) -> Seen:
+    """What is known of one job."""
+    if status is None or status.state is JobState.ABSENT:
+        return NOT_SEEN
+    if status.state is JobState.ENDED:
+        return Seen(reason=status.reason or "gone")
+    running = status.state is JobState.RUNNING
+    facts = ctx.turns.worker(job)
+    return Seen(
+        running=running,
+        pending=status.state is JobState.PENDING,
+        reason=status.reason,
+        handle=status.handle,
+        ready=facts.ready,
+        busy=job in ctx.world.open_jobs or bool(facts.active),
+        stale=running and beats.stale(job, status.heartbeat, timeout),
+    )

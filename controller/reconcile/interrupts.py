@@ -1,0 +1,128 @@
+"""Interrupting a turn: when it must end, and how it is made to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.reconcile.attempts import Undeliverable
+from controller.reconcile.clock import seconds_of
+from controller.reconcile.context import Context
+from controller.reconcile.dispatch import deliver
+from controller.reconcile.readiness import stale_run
+from controller.reconcile.task_status import merge_usage, task_conditions
+from controller.reconcile.turns import TurnFacts
+from controller.reconcile.world import TaskInfo, project_key
+from controller.store.base import Key, Resource
+from providers.base import ProviderError
+
+SETTLE_SECONDS = 15.0
+"""How long an interrupted worker may take to settle before it is stopped by force."""
+LOOK_SECONDS = 1.0
+
+
+def limits(ctx: Context, info: TaskInfo, spec: dict[str, Any]) -> tuple[float | None, float | None]:
+    """The turn's timeout and its stall timeout, seconds: the task's own, else its project's."""
+    project = ctx.world.projects.get(project_key(info)) if info.project else None
+    timeout = spec.get("timeoutSeconds", project.timeout if project else None)
+    stall = spec.get("stallTimeoutSeconds", project.stall if project else None)
+    return timeout, stall
+
+
+def wanted_interrupt(
+    ctx: Context, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts | None
+) -> str:
+    """Why the open attempt must end now, or an empty string."""
+    if "interrupt" in attempt:
+        return str(attempt["interrupt"]["reason"])
+    if info.deleting or info.cancel:
+        return "Cancelled"
+    if attempt["revision"] != info.revision or stale_run(ctx.world, info, attempt):
+        return "Superseded"
+    now = ctx.clock.now()
+    timeout, stall = limits(ctx, info, obj["spec"])
+    begun = _begun(attempt, turn)
+    if timeout is not None and begun is not None and now - begun > timeout:
+        return "Timeout"
+    if stall is not None and turn is not None and turn.accepted_at is not None:
+        waiting = set(turn.approvals) - set(turn.resolved)
+        if not waiting and now - turn.last_activity > stall:
+            return "Stalled"
+    return ""
+
+
+def _begun(attempt: dict[str, Any], turn: TurnFacts | None) -> float | None:
+    """When the agent's turn began, by our clock; what status says outlives a restart."""
+    stored = seconds_of(attempt.get("turnStartedAt"))
+    return stored if stored is not None else turn.working_at if turn else None
+
+
+class Interrupter:
+    """Ends a turn: the intent first, then the control record, at last the worker itself."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._sent: set[str] = set()
+
+    async def step(
+        self, obj: Resource, attempt: dict[str, Any], turn: TurnFacts | None, reason: str
+    ) -> float:
+        """One step; seconds until the next look."""
+        if "interrupt" not in attempt:
+            status = dict(obj["status"])
+            attempt = {
+                **attempt,
+                "state": "Interrupting",
+                "interrupt": {"reason": reason, "at": self._ctx.now()},
+            }
+            merge_usage(attempt, turn)
+            status["attempts"] = [*status["attempts"][:-1], attempt]
+            task_conditions(self._ctx, obj, status)
+            self._ctx.event(obj, "Interrupting", f"attempt {attempt['number']}: {reason}")
+            obj = await self._ctx.write_status(obj, status)
+        injection = attempt["injectionId"]
+        asked = seconds_of(attempt["interrupt"]["at"]) or 0.0
+        if self._ctx.clock.now() - asked > SETTLE_SECONDS:
+            await self._stop(obj, attempt)
+        elif injection not in self._sent:
+            await self._send(obj, attempt, turn, reason)
+            self._sent.add(injection)
+        return LOOK_SECONDS
+
+    async def _send(
+        self, obj: Resource, attempt: dict[str, Any], turn: TurnFacts | None, reason: str
+    ) -> None:
+        """A worker that may not know the injection is given it first, so that it can settle it."""
+        try:
+            if turn is None or turn.accepted_at is None:
+                await deliver(self._ctx, obj)
+        except Undeliverable:
+            pass  # nothing was delivered, so nothing can start: the stop below settles it
+        swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
+        handle, provider = self._ctx.handle_of(swarm)
+        payload = {"action": "interrupt", "injection_id": attempt["injectionId"], "reason": reason}
+        record = {"type": "control", "epoch": self._ctx.epoch, "payload": payload}
+        try:
+            await provider.deliver(handle, attempt["job"], attempt["worker"], record)
+        except ProviderError:
+            self._ctx.queue.add(swarm)
+
+    async def _stop(self, obj: Resource, attempt: dict[str, Any]) -> None:
+        swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
+        handle, provider = self._ctx.handle_of(swarm)
+        await provider.stop(handle, [attempt["job"]], force=True)
+        self._ctx.queue.add(swarm)
+
+    def next_deadline(
+        self, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
+    ) -> float | None:
+        """Seconds until a limit of the running turn could be reached, or None."""
+        obj = self._ctx.store.get(info.key)
+        timeout, stall = limits(self._ctx, info, obj["spec"] if obj else {})
+        now = self._ctx.clock.now()
+        waits = []
+        begun = _begun(attempt, turn)
+        if timeout is not None and begun is not None:
+            waits.append(begun + timeout - now)
+        if stall is not None:
+            waits.append(turn.last_activity + stall - now)
+        return max(0.05, min(waits) + 0.01) if waits else None

@@ -1,0 +1,93 @@
+"""The planner: a Task of its own that turns a specification into the project's task graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.domain.planning import Plan, PlanProblem
+from controller.domain.prompts import plan_prompt
+from controller.reconcile.context import Context
+from controller.reconcile.own_tasks import OwnTasks
+from controller.reconcile.plan import PlanStore, config_map_name
+from controller.reconcile.project_status import ProjectStatus
+from controller.resources.names import task_object_name
+from controller.resources.texts import Unresolved, resolve_text
+from controller.store.base import Key, Resource
+
+PLAN = "plan"
+
+
+class Planner:
+    """Keeps the plan's Task, and reads the accepted plan."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._own = OwnTasks(ctx)
+        self._plans = PlanStore(ctx)
+        self._loaded: dict[str, tuple[str, Plan]] = {}
+
+    async def step(self, obj: Resource, status: ProjectStatus) -> Plan | None:
+        """The accepted plan, if there is one; conditions say what is missing."""
+        planner = obj["spec"].get("planner")
+        if planner is None:
+            status.writer.set("Planned", True, "NoPlanner", "the tasks are given")
+            return None
+        text = resolve_text(obj, planner, "specification", self._ctx.store.get)
+        if text is None or isinstance(text, Unresolved):
+            why = text or Unresolved("SpecificationMissing", "the planner has no specification")
+            status.planning = True
+            status.writer.set("Planned", False, why.reason, why.message)
+            return None
+        task = await self._own.ensure(obj, PLAN, self._spec(obj, planner, text))
+        if task is None:
+            status.refuse("NameTaken", f"a Task {self._name(obj)} exists that is not this project's")
+            return None
+        return self._read(obj, status, task)
+
+    def _name(self, obj: Resource) -> str:
+        return task_object_name(obj["metadata"]["name"], PLAN)
+
+    def _spec(self, obj: Resource, planner: dict[str, Any], text: str) -> dict[str, Any]:
+        spec: dict[str, Any] = {
+            "type": "plan",
+            "title": "Plan",
+            "prompt": plan_prompt(
+                obj["spec"].get("title") or obj["metadata"]["name"], text
+            ),
+        }
+        for name in ("timeoutSeconds", "stallTimeoutSeconds", "retry"):
+            if name in planner:
+                spec[name] = planner[name]
+        return spec
+
+    def _read(self, obj: Resource, status: ProjectStatus, task: Resource) -> Plan | None:
+        name = task["metadata"]["name"]
+        task_status = task.get("status") or {}
+        revision = task["spec"].get("revision", 1)
+        if task_status.get("phase") != "Succeeded":
+            failed = task_status.get("phase") in ("Failed", "Cancelled")
+            status.planning = True
+            if failed:
+                reason = task_status.get("reason") or "PlanFailed"
+                attempts = task_status.get("attempts") or [{}]
+                status.plan_failed = f"{reason}: {attempts[-1].get('message', '')}"
+                status.writer.set("Planned", False, reason, status.plan_failed)
+            else:
+                status.writer.set("Planned", False, "Planning", f"task {name} is at work")
+            return None
+        meta = obj["metadata"]
+        key = Key("Project", meta["namespace"], meta["name"])
+        plan = self._plans.load(key, meta["uid"], revision)
+        if plan is None or isinstance(plan, PlanProblem):
+            why = plan.message if isinstance(plan, PlanProblem) else "its ConfigMap is gone"
+            status.writer.set("Planned", False, "PlanMissing", why)
+            return None
+        status.status["plan"] = {
+            "configMap": config_map_name(meta["name"], revision),
+            "digest": plan.digest(),
+            "tasks": len(plan.tasks),
+            "task": name,
+        }
+        status.writer.set("Planned", True, "PlanAccepted", f"{len(plan.tasks)} tasks")
+        return plan
+

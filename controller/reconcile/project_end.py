@@ -1,0 +1,85 @@
+"""The end of a Project: its refs at the remote go once a branch holds their work."""
+
+from __future__ import annotations
+
+from controller.reconcile.context import Context
+from controller.reconcile.project_repository import credentials_of
+from controller.repository.problems import RepositoryProblem
+from controller.resources.names import task_branch
+from controller.store.base import Key, Resource, key_of
+
+FINALIZER = "codeswarm.dev/refs"
+PATIENCE_SECONDS = 60.0
+"""How long a deletion waits for a remote that cannot be read; the refs then stay there."""
+
+
+class ProjectEnd:
+    """Guards a Project with a finalizer, and lets it go."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._since: dict[Key, float] = {}
+
+    async def guard(self, obj: Resource) -> Resource:
+        """Have the finalizer in place before anything is pushed."""
+        if FINALIZER in (obj["metadata"].get("finalizers") or ()):
+            return obj
+        finalizers = [*(obj["metadata"].get("finalizers") or ()), FINALIZER]
+        guarded = {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}}
+        return await self._ctx.write(guarded)
+
+    async def step(self, obj: Resource) -> float | None:
+        """One pass over a Project that is being deleted; seconds until the next."""
+        if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
+            return None
+        key = key_of(obj)
+        running = [t for t in self._ctx.world.members(key).values() if t.open_job]
+        if running:
+            return await self._stop(running)
+        since = self._since.setdefault(key, self._ctx.clock.now())
+        try:
+            await self._collect(obj, key)
+        except RepositoryProblem as problem:
+            if problem.transient and self._ctx.clock.now() - since < PATIENCE_SECONDS:
+                return 5.0
+            self._ctx.event(obj, "RefsKept", f"attempt refs stay: {problem.message}", warning=True)
+        self._since.pop(key, None)
+        finalizers = [f for f in obj["metadata"]["finalizers"] if f != FINALIZER]
+        await self._ctx.store.update(
+            {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}}
+        )
+        return None
+
+    async def _stop(self, running: list) -> float:  # type: ignore[type-arg]
+        for task in running:
+            found = self._ctx.store.get(task.key)
+            if found is not None and not found["spec"].get("cancel"):
+                found["spec"]["cancel"] = True
+                await self._ctx.write(found)
+        return 0.5
+
+    async def _collect(self, obj: Resource, key: Key) -> None:
+        """Delete attempt refs whose commits a branch of the project holds."""
+        repository = (obj.get("status") or {}).get("repository") or {}
+        url, base = repository.get("url"), repository.get("baseBranch")
+        uids = {t.uid for t in self._ctx.world.members(key).values()}
+        if not url or not uids:
+            return
+        credentials = credentials_of(self._ctx, obj)
+        state = await self._ctx.repositories.inspect(url, base, key.name, credentials, fresh=True)
+        ours = {
+            ref: sha
+            for ref, sha in state.refs.items()
+            if ref.startswith("refs/codeswarm/") and ref.split("/")[2] in uids
+        }
+        if not ours:
+            return
+        prefix = f"refs/heads/{task_branch(key.name, '')}"
+        branches = [r for r in state.refs if r.startswith(prefix) or r == f"refs/heads/{base}"]
+        path = self._ctx.stores / f"{obj['metadata']['uid']}.git"
+        store = self._ctx.repositories.store(path)
+        await store.fetch(url, [*branches, *ours], credentials)
+        held = await store.reachable(list(ours.values()), [state.refs[r] for r in branches])
+        gone = {ref: sha for ref, sha in ours.items() if sha in held}
+        if gone:
+            await self._ctx.repositories.delete(path, url, gone, credentials)

@@ -1,0 +1,215 @@
+"""A Project's status: counts, phase and conditions, collected during one pass."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.domain.usage import from_status, to_status
+from controller.reconcile.budget import budget_condition
+from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.project_graph import work_tasks
+from controller.reconcile.world import FINISHED, TaskInfo
+from controller.store.base import Key, Resource, key_of
+
+COUNTS = ("usage", "tasks", "progress", "integration", "foldedUids")
+NEEDS_A_PERSON = frozenset({"Blocked", "NeedsFollowups", "Refused", "BranchNotOurs"})
+MAX_ATTENTION = 50
+
+
+class ProjectStatus:
+    """The status in the making."""
+
+    def __init__(self, ctx: Context, obj: Resource) -> None:
+        self._ctx, self._obj = ctx, obj
+        self.key: Key = key_of(obj)
+        self.status: dict[str, Any] = dict(obj.get("status") or {})
+        self.writer = ConditionWriter(obj, ctx.now())
+        self.refused: tuple[str, str] | None = None
+        self.planning = False
+        self.plan_failed = ""
+        self.integrated = False
+        self.integrating = False
+
+    # --- what the steps tell ---------------------------------------------------------------
+
+    def repository(self, url: str, branch: str, commit: str) -> None:
+        """The remote's address and base as just seen; the first base is pinned."""
+        pinned = self.status.get("repository") or {}
+        follow = (self._obj["spec"].get("integration") or {}).get("followBase")
+        same = pinned.get("url") == url and pinned.get("baseBranch") == branch
+        base = pinned.get("baseCommit") if same and not follow else commit
+        base = base or commit
+        self.status["repository"] = {"url": url, "baseBranch": branch, "baseCommit": base}
+        if base == commit:
+            self.writer.set("UpToDate", True, "BaseUnchanged", f"{branch} is at {commit[:12]}")
+        else:
+            text = f"{branch} moved from {base[:12]} to {commit[:12]}"
+            self.writer.set("UpToDate", False, "BaseMoved", text)
+        info = self._ctx.world.projects.get(self.key)
+        if info is not None:
+            info.url, info.base_branch, info.base_commit = url, branch, base
+
+    def accept(self) -> None:
+        """The repository can be used."""
+        self.writer.set("Accepted", True, "Accepted")
+        self._accepted(True)
+
+    def refuse(self, reason: str, message: str, *, unknown: bool = False) -> None:
+        """Nothing new may start. With ``unknown`` nothing is known to be wrong either."""
+        known = self.writer.missing("Accepted")
+        self.refused = (str(reason), message)
+        self.writer.set("Accepted", None if unknown else False, str(reason), message)
+        self._accepted(unknown and not known and self._was_accepted())
+
+    def _was_accepted(self) -> bool:
+        info = self._ctx.world.projects.get(self.key)
+        return info is not None and info.accepted
+
+    def _accepted(self, value: bool) -> None:
+        info = self._ctx.world.projects.get(self.key)
+        if info is not None and info.accepted != value:
+            info.accepted = value
+            for task in self._ctx.world.members(self.key).values():
+                if not task.finished:
+                    self._ctx.queue.add(task.key)
+
+    def remote_unreadable(self, message: str) -> None:
+        """The remote answered before, and does not now: nothing is concluded from that."""
+        self.writer.set("UpToDate", None, "RepositoryUnreadable", message)
+
+    # --- the end of a pass -------------------------------------------------------------------
+
+    def finish(self) -> dict[str, Any]:
+        """Counts, phase and conditions from what is known now."""
+        tasks = work_tasks(self._ctx, self.key)
+        counts = _count(tasks)
+        self.status["tasks"] = counts
+        self.status["progress"] = f"{counts['succeeded']}/{counts['total']}"
+        self.status["observedGeneration"] = self._obj["metadata"]["generation"]
+        self._usage()
+        attention = [t.name for t in tasks.values() if t.phase == "Failed"]
+        self.status["attention"] = attention[:MAX_ATTENTION]
+        if not attention:
+            self.status.pop("attention")
+        phase, reason = self._phase(tasks, counts)
+        self.status["phase"] = phase
+        if reason:
+            self.status["reason"] = reason
+        else:
+            self.status.pop("reason", None)
+        if counts["total"]:
+            self.status.setdefault("startedAt", self._ctx.now())
+        if phase == "Completed":
+            self.status.setdefault("finishedAt", self._ctx.now())
+        else:
+            self.status.pop("finishedAt", None)
+        self._fill()
+        self.status["conditions"] = self.writer.conditions
+        return self.status
+
+    def _usage(self) -> None:
+        used = from_status(self.status.get("foldedUsage")) + self._ctx.world.usage(self.key)
+        if used:
+            self.status["usage"] = to_status(used)
+        halted = budget_condition(self.writer, self._obj["spec"].get("budget"), used)
+        info = self._ctx.world.projects.get(self.key)
+        if info is not None and info.halted != halted:
+            info.halted = halted
+            for task in self._ctx.world.members(self.key).values():
+                if not task.finished:
+                    self._ctx.queue.add(task.key)
+
+    def _phase(self, tasks: dict[str, TaskInfo], counts: dict[str, int]) -> tuple[str, str]:
+        writer = self.writer
+        failed = [t for t in tasks.values() if t.phase == "Failed"]
+        blocked = [t for t in failed if t.reason in NEEDS_A_PERSON]
+        stuck = bool(failed) and not _can_progress(tasks)
+        if blocked:
+            names = ", ".join(f"{t.name} ({t.reason})" for t in blocked[:10])
+            writer.set("NeedsAttention", True, blocked[0].reason, f"a person decides: {names}")
+        elif self.integration_failed:
+            writer.set("NeedsAttention", True, "IntegrationFailed", self.integration_failed)
+        elif failed:
+            names = ", ".join(f"{t.name} ({t.reason})" for t in failed[:10])
+            writer.set("NeedsAttention", True, "TasksFailed", names)
+        else:
+            writer.set("NeedsAttention", False, "NothingToDecide")
+        terminal = ""
+        if self.plan_failed:
+            terminal = "PlanFailed"
+        elif self.integration_failed:
+            terminal = "IntegrationFailed"
+        elif stuck and len(failed) > len(blocked):
+            terminal = "TasksFailed"
+        writer.set("Failed", bool(terminal), terminal or "NotFailed", self.plan_failed)
+        writer.set("Stalled", bool(terminal), terminal or "NotStalled")
+        done = self.integrated and counts["succeeded"] == counts["total"] > 0
+        writer.set("Complete", done, "Completed" if done else "InProgress")
+        if self.refused:
+            return ("Pending", self.refused[0])
+        if done:
+            return ("Completed", "")
+        if self._obj["spec"].get("suspend"):
+            return ("Suspended", "Suspended")
+        if terminal:
+            return ("Failed", terminal)
+        if self.planning:
+            return ("Planning", "")
+        if stuck:
+            return ("Attention", blocked[0].reason)
+        if self.integrating:
+            return ("Integrating", "")
+        return ("Running", "") if counts["total"] else ("Pending", "NoTasks")
+
+    integration_failed = ""
+
+    def _fill(self) -> None:
+        """Every owned condition is there from the first visit."""
+        for type in ("Planned", "Integrated", "UpToDate", "WithinBudget"):
+            if self.writer.missing(type):
+                self.writer.set(type, None, self.refused[0] if self.refused else "NotSeen")
+
+    def only_counts_differ(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
+        """Whether the difference can wait for a second."""
+        if old == new:
+            return False
+        keys = (set(old) | set(new)) - set(COUNTS)
+        return all(old.get(k) == new.get(k) for k in keys)
+
+    def tell(self, old: dict[str, Any], new: dict[str, Any]) -> None:
+        """An event where the phase changed."""
+        if old.get("phase") != new["phase"]:
+            warning = new["phase"] in ("Failed", "Attention")
+            text = new.get("reason") or f"was {old.get('phase') or 'new'}"
+            self._ctx.event(self._obj, new["phase"], text, warning=warning)
+
+    def next_look(self, seconds: float) -> float | None:
+        """A finished project is looked at as well: its base may move."""
+        return seconds if self.status.get("phase") != "Completed" else seconds * 10
+
+
+def _count(tasks: dict[str, TaskInfo]) -> dict[str, int]:
+    counts = dict.fromkeys(
+        ("total", "pending", "waiting", "running", "succeeded", "failed", "cancelled"), 0
+    )
+    counts["total"] = len(tasks)
+    for task in tasks.values():
+        name = (task.phase or "Pending").lower()
+        counts[name] += 1
+    return counts
+
+
+def _can_progress(tasks: dict[str, TaskInfo]) -> bool:
+    """Whether some unfinished task does not wait, directly or not, for one that failed."""
+    doomed = {t.name for t in tasks.values() if t.phase in ("Failed", "Cancelled")}
+    dependents: dict[str, list[str]] = {}
+    for task in tasks.values():
+        for name in task.depends_on:
+            dependents.setdefault(name, []).append(task.name)
+    heap = list(doomed)
+    while heap:
+        for name in dependents.get(heap.pop(), ()):
+            if name not in doomed:
+                doomed.add(name)
+                heap.append(name)
+    return any(t.phase not in FINISHED and t.name not in doomed for t in tasks.values())

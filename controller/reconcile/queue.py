@@ -1,0 +1,125 @@
+"""One queue of keys for all reconcilers: each key once, never two passes of one key at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from controller.store.base import Key
+
+FIRST_BACKOFF = 0.1
+MAX_BACKOFF = 60.0
+
+
+class WorkQueue:
+    """Keys that want a pass, at once or later.
+
+    A key added while its pass runs gets another pass after it; a later time never displaces
+    an earlier one.  Failures back off by key, from 0.1 s doubling to 60 s.
+    """
+
+    def __init__(self) -> None:
+        self._ready: deque[Key] = deque()
+        self._queued: dict[Key, float] = {}
+        self._active: set[Key] = set()
+        self._again: set[Key] = set()
+        self._later: list[tuple[float, int, Key]] = []
+        self._due: dict[Key, float] = {}
+        self._failures: dict[Key, int] = {}
+        self._serial = itertools.count()
+        self._wake = asyncio.Event()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, key: Key, after: float = 0.0) -> None:
+        """Ask for a pass of ``key`` in ``after`` seconds (0: as soon as possible)."""
+        if after > 0:
+            self._add_later(key, after)
+            return
+        self._due.pop(key, None)
+        if key in self._active:
+            self._again.add(key)
+        elif key not in self._queued:
+            self._queued[key] = asyncio.get_running_loop().time()
+            self._ready.append(key)
+            self._wake.set()
+
+    def _add_later(self, key: Key, after: float) -> None:
+        if key in self._queued or key in self._again:
+            return
+        at = asyncio.get_running_loop().time() + after
+        due = self._due.get(key)
+        if due is not None and due <= at:
+            return
+        self._due[key] = at
+        heapq.heappush(self._later, (at, next(self._serial), key))
+        self._arm()
+
+    def _arm(self) -> None:
+        while self._later and self._due.get(self._later[0][2]) != self._later[0][0]:
+            heapq.heappop(self._later)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._later:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_at(self._later[0][0], self._release)
+
+    def _release(self) -> None:
+        self._timer = None
+        now = asyncio.get_running_loop().time() + 0.001
+        while self._later and self._later[0][0] <= now:
+            at, _, key = heapq.heappop(self._later)
+            if self._due.get(key) == at:
+                self.add(key)
+        self._arm()
+
+    def oldest(self) -> float:
+        """Seconds that the longest-waiting ready key has waited."""
+        if not self._ready:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._queued[self._ready[0]]
+
+    def __len__(self) -> int:
+        return len(self._ready)
+
+    @property
+    def busy(self) -> bool:
+        """True while a pass runs or a key is ready."""
+        return bool(self._ready or self._active)
+
+    async def run(self, handler: Callable[[Key], Awaitable[float | None]]) -> None:
+        """Take keys for ever; ``handler`` returns seconds until it wants another pass, or None.
+
+        An exception of the handler backs the key off; the handler reports it.
+        """
+        while True:
+            while not self._ready:
+                self._wake.clear()
+                await self._wake.wait()
+            key = self._ready.popleft()
+            del self._queued[key]
+            self._active.add(key)
+            delay: float | None
+            try:
+                delay = await handler(key)
+                self._failures.pop(key, None)
+            except Exception:
+                failures = self._failures.get(key, 0)
+                self._failures[key] = failures + 1
+                delay = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 20))
+            finally:
+                self._active.discard(key)
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+            elif delay is not None:
+                self.add(key, after=max(delay, 0.001))
+
+    def close(self) -> None:
+        """Drop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,252 @@
+"""Settling an attempt: what its end means, whether its work is durable, what follows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.domain.outcome import Outcome, Verdict, interruption_class, lost, settle
+from controller.domain.paths import outside
+from controller.domain.retry import (
+    FailureClass,
+    Failures,
+    GiveUp,
+    Retry,
+    RetryLimits,
+    count,
+    decide,
+)
+from controller.reconcile.clock import stamp
+from controller.reconcile.context import Context
+from controller.reconcile.plan import PlanStore
+from controller.reconcile.routes import Router
+from controller.reconcile.task_status import OF_A_RESULT, merge_usage, task_conditions
+from controller.reconcile.turns import TurnFacts
+from controller.reconcile.world import TaskInfo, project_key
+from controller.repository.problems import RepositoryProblem
+from controller.store.base import Resource
+
+ANSWER_CHARACTERS = 8192
+CONFIRM_SECONDS = 2.0
+"""Between two looks at a remote that could not be read."""
+
+
+class Settler:
+    """Closes attempts; every close is one status write."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._plans = PlanStore(ctx)
+        self._router = Router(ctx)
+
+    async def settle(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
+    ) -> float | None:
+        """Close an attempt whose turn is complete."""
+        outcome = self._outcome(obj, info, attempt, turn)
+        if outcome.verdict is Verdict.SUCCESS and info.kind in ("work", "integration"):
+            confirmed = await self._confirm(info, attempt, outcome)
+            if confirmed is None:
+                return CONFIRM_SECONDS
+            outcome = confirmed
+        if outcome.verdict is Verdict.SUCCESS and info.kind == "plan" and outcome.plan:
+            await self._plans.store(info, outcome.plan)
+        await self._close(obj, info, attempt, turn, outcome)
+        return None
+
+    async def lost(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts | None
+    ) -> float | None:
+        """Close an attempt whose worker is gone without having finished it."""
+        interrupt = (attempt.get("interrupt") or {}).get("reason", "")
+        if interrupt:
+            message = f"the turn was ended by force ({interrupt})"
+            outcome = Outcome(Verdict.FAILURE, interrupt, message, interruption_class(interrupt))
+        else:
+            where = f"{attempt['swarm']}/{attempt['worker']}"
+            outcome = lost("WorkerLost", f"worker {where} ({attempt['job']}) went away")
+        await self._close(obj, info, attempt, turn, outcome)
+        return None
+
+    @staticmethod
+    def _outcome(
+        obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
+    ) -> Outcome:
+        complete = dict(turn.complete or {})
+        if info.kind == "plan" and len(turn.answer) > len(str(complete.get("answer") or "")):
+            complete["answer"] = turn.answer
+        interrupt = (attempt.get("interrupt") or {}).get("reason", "")
+        verify = (obj["spec"].get("integration") or {}).get("verify")
+        return settle(
+            complete,
+            turn.task_complete,
+            info.kind,
+            interrupt_reason=interrupt,
+            report_required=info.kind != "integration" or verify is None,
+        )
+
+    async def _confirm(
+        self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
+    ) -> Outcome | None:
+        """See for ourselves that the remote has the head; None while it cannot be read."""
+        project = self._ctx.world.projects.get(project_key(info))
+        if project is None or outcome.git is None:
+            return lost("ProjectGone", "the project went away while the turn ran")
+        try:
+            value = await self._ctx.repositories.ref_value(project.url, attempt["ref"])
+        except RepositoryProblem as problem:
+            self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
+            return None
+        if value != outcome.git.head_commit:
+            found = f"is at {value[:12]}" if value else "is not there"
+            return lost("NotDurable", f"{attempt['ref']} {found} at the remote")
+        return outcome
+
+    async def _close(
+        self,
+        obj: Resource,
+        info: TaskInfo,
+        attempt: dict[str, Any],
+        turn: TurnFacts | None,
+        outcome: Outcome,
+    ) -> None:
+        status = dict(obj["status"])
+        closed = self._closed(attempt, turn, outcome)
+        status["attempts"] = [*status["attempts"][:-1], closed]
+        status.pop("blocker", None)
+        status.pop("nextAttemptAt", None)
+        if outcome.verdict is Verdict.SUCCESS:
+            self._succeed(status, info, obj, closed, outcome)
+        else:
+            self._fail(status, info, obj, outcome)
+        task_conditions(self._ctx, obj, status)
+        status.pop("message", None)
+        status["observedGeneration"] = obj["metadata"]["generation"]
+        stored = await self._ctx.write_status(obj, status)
+        self._ctx.transcripts.settle(attempt["job"])
+        self._ctx.turns.forget(attempt["injectionId"])
+        self._ctx.delivered.discard(attempt["injectionId"])
+        self._tell(stored, info, closed, outcome)
+        if outcome.verdict is Verdict.SUCCESS:
+            await self._router.route(stored, info, closed, outcome.answer)
+
+    def _closed(
+        self, attempt: dict[str, Any], turn: TurnFacts | None, outcome: Outcome
+    ) -> dict[str, Any]:
+        closed = dict(attempt)
+        merge_usage(closed, turn)
+        closed["finishedAt"] = self._ctx.now()
+        if turn is not None and turn.working_at is not None:
+            closed.setdefault("turnStartedAt", stamp(turn.working_at))
+        if turn is not None and turn.accepted_at is not None:
+            closed.setdefault("startedAt", stamp(turn.accepted_at))
+        success = outcome.verdict is Verdict.SUCCESS
+        closed["state"] = "Succeeded" if success else "Failed"
+        if not success:
+            closed["class"] = str(outcome.failure or FailureClass.TASK)
+            closed["reason"] = outcome.reason
+            closed["message"] = outcome.message[:1024]
+        if outcome.git is not None:
+            closed["headCommit"] = outcome.git.head_commit
+            closed["baseCommit"] = outcome.git.base_commit
+        return closed
+
+    def _succeed(
+        self,
+        status: dict[str, Any],
+        info: TaskInfo,
+        obj: Resource,
+        closed: dict[str, Any],
+        outcome: Outcome,
+    ) -> None:
+        for name in OF_A_RESULT:
+            status.pop(name, None)
+        status.pop("reason", None)
+        status.pop("failures", None)
+        status["phase"] = "Succeeded"
+        status["finishedAt"] = self._ctx.now()
+        if outcome.answer and info.kind != "plan":
+            status["answer"] = outcome.answer[-ANSWER_CHARACTERS:]
+        if outcome.result is not None:
+            status["result"] = {"status": str(outcome.result.status), "notes": outcome.result.notes}
+            if outcome.result.verification:
+                status["verification"] = outcome.result.verification
+        warnings = list(outcome.warnings)
+        if outcome.git is not None and info.kind != "plan":
+            git = outcome.git
+            status["headCommit"], status["baseCommit"] = git.head_commit, git.base_commit
+            status["headRef"] = closed["ref"]
+            status["branch"] = git.branch
+            status["filesChanged"] = list(git.files_changed)
+            status["filesChangedCount"] = git.files_changed_count
+            strays = outside(git.files_changed, info.owned_paths)
+            warnings += [f"wrote outside its ownedPaths: {path}" for path in strays[:20]]
+            project = self._ctx.world.projects.get(project_key(info))
+            if project is not None:
+                head = {f"refs/heads/{git.branch}": git.head_commit, closed["ref"]: git.head_commit}
+                project.refs = {**project.refs, **head}
+        if warnings:
+            status["warnings"] = warnings[:50]
+
+    def _fail(
+        self, status: dict[str, Any], info: TaskInfo, obj: Resource, outcome: Outcome
+    ) -> None:
+        failure = outcome.failure or FailureClass.TASK
+        failures = count(Failures(**(status.get("failures") or {})), failure)
+        status["failures"] = {
+            "task": failures.task,
+            "infrastructure": failures.infrastructure,
+            "quota": failures.quota,
+        }
+        now = self._ctx.clock.now()
+        step: Retry | GiveUp
+        if outcome.verdict is Verdict.ATTENTION:
+            step = GiveUp(outcome.reason, outcome.message)
+            if outcome.result is not None:
+                result = {"status": str(outcome.result.status), "notes": outcome.result.notes}
+                status["result"] = result
+        elif info.cancel or info.deleting:
+            step = GiveUp("Cancelled", "the task was cancelled")
+        else:
+            step = decide(
+                failures,
+                failure,
+                self._limits(info, obj),
+                now,
+                uid=info.uid,
+                retry_after=outcome.retry_after,
+            )
+        if isinstance(step, Retry):
+            status["phase"] = "Waiting"
+            status["reason"] = "Backoff" if step.at > now else outcome.reason
+            message = f"{step.message}, after: {outcome.message}"
+            status["blocker"] = {"reason": "Backoff", "message": message[:1024]}
+            if step.at > now:
+                status["nextAttemptAt"] = stamp(step.at)
+            return
+        status["phase"] = "Cancelled" if step.reason == "Cancelled" else "Failed"
+        status["reason"] = step.reason
+        status["message"] = f"{step.message}; {outcome.message}"[:2048]
+        status["finishedAt"] = self._ctx.now()
+
+    def _limits(self, info: TaskInfo, obj: Resource) -> RetryLimits:
+        project = self._ctx.world.projects.get(project_key(info)) if info.project else None
+        retry = {**(project.retry if project else {}), **(obj["spec"].get("retry") or {})}
+        defaults = RetryLimits()
+        return RetryLimits(
+            limit=retry.get("limit", defaults.limit),
+            backoff_seconds=retry.get("backoffSeconds", defaults.backoff_seconds),
+            max_backoff_seconds=retry.get("maxBackoffSeconds", defaults.max_backoff_seconds),
+        )
+
+    def _tell(
+        self, obj: Resource, info: TaskInfo, closed: dict[str, Any], outcome: Outcome
+    ) -> None:
+        where = f"attempt {closed['number']} on {closed['swarm']}/{closed['worker']}"
+        if outcome.verdict is Verdict.SUCCESS:
+            self._ctx.event(obj, "Succeeded", where)
+        else:
+            text = f"{where}: {outcome.reason}: {outcome.message}"
+            self._ctx.event(obj, "AttemptFailed", text[:1024], warning=True)
+        project = project_key(info) if info.project else None
+        if project is not None:
+            self._ctx.queue.add(project, after=0.02)

@@ -1,0 +1,152 @@
+"""The end of a Swarm: drain within its grace, archive, let every process and file go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from controller.reconcile.clock import seconds_of
+from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.swarm_status import FINALIZER, entries_of, handle_of
+from controller.resources.effective import effective
+from controller.store.base import Key, Resource
+from providers.base import JobState, JobStatus, Provider, ProviderError, SwarmHandle
+
+FORCE_ANNOTATION = "codeswarm.dev/force"
+TERM_SECONDS = 5.0
+"""Between SIGTERM at the end of the grace period and SIGKILL."""
+
+
+class SwarmEnd:
+    """One step at a time towards nothing left."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._drained: set[str] = set()
+
+    async def step(self, obj: Resource, providers: Mapping[str, Provider]) -> float | None:
+        """One pass over a Swarm that is being deleted; seconds until the next."""
+        if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
+            return None
+        spec = (obj.get("status") or {}).get("effective") or effective(obj["spec"], None)
+        name, parameters = next(iter((spec.get("provider") or {}).items()), ("", {}))
+        provider = providers.get(name)
+        if provider is None:
+            await self._release(obj)
+            return None
+        obj = await self._mark(obj)
+        handle = handle_of(obj, parameters)
+        try:
+            jobs = await provider.observe(handle)
+            running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
+            if running:
+                return await self._wind_down(obj, spec, provider, handle, running)
+            await provider.stop(handle, [j.job for j in jobs], force=True)
+            for job in jobs:
+                await provider.flush(job.job)
+            if not await self._archive(obj, spec, provider, handle, jobs):
+                return 10.0
+            await provider.remove(handle)
+        except ProviderError as error:
+            return await self._stuck(obj, error)
+        await self._release(obj)
+        return None
+
+    async def _mark(self, obj: Resource) -> Resource:
+        status = dict(obj.get("status") or {})
+        if status.get("phase") == "Terminating":
+            return obj
+        writer = ConditionWriter(obj, self._ctx.now())
+        for type in ("Available", "Ready"):
+            writer.set(type, False, "Terminating", "the swarm is being deleted")
+        status.update(
+            phase="Terminating",
+            reason="Terminating",
+            terminatingSince=self._ctx.now(),
+            conditions=writer.conditions,
+            observedGeneration=obj["metadata"]["generation"],
+        )
+        self._ctx.event(obj, "Terminating", "draining the workers")
+        return await self._ctx.write_status(obj, status)
+
+    async def _wind_down(
+        self,
+        obj: Resource,
+        spec: Mapping[str, Any],
+        provider: Provider,
+        handle: SwarmHandle,
+        running: list[JobStatus],
+    ) -> float:
+        since = seconds_of((obj.get("status") or {}).get("terminatingSince")) or 0.0
+        waited = self._ctx.clock.now() - since
+        grace = float((spec.get("termination") or {}).get("gracePeriodSeconds", 45))
+        jobs = [job.job for job in running]
+        if FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+            await provider.stop(handle, jobs, force=True)
+        elif waited >= grace + TERM_SECONDS:
+            await provider.stop(handle, jobs, force=True)
+        elif waited >= grace:
+            await provider.stop(handle, jobs, force=False)
+        else:
+            await self._drain(obj, provider, handle, jobs)
+        return 0.25
+
+    async def _drain(
+        self, obj: Resource, provider: Provider, handle: SwarmHandle, jobs: list[str]
+    ) -> None:
+        known = {e.job: e.index for e in entries_of(obj)}
+        record = {"type": "control", "epoch": self._ctx.epoch, "payload": {"action": "drain"}}
+        for job in jobs:
+            if job not in known:
+                await provider.stop(handle, [job], force=True)
+            elif job not in self._drained:
+                await provider.deliver(handle, job, known[job], record)
+                self._drained.add(job)
+
+    async def _archive(
+        self,
+        obj: Resource,
+        spec: Mapping[str, Any],
+        provider: Provider,
+        handle: SwarmHandle,
+        jobs: list[JobStatus],
+    ) -> bool:
+        """True when there is nothing (more) to archive."""
+        termination = spec.get("termination") or {}
+        status = dict(obj.get("status") or {})
+        if not termination.get("archive") or status.get("archivePath") or not jobs:
+            return True
+        target = termination.get("archivePath")
+        destination = Path(target).expanduser() if target else self._ctx.archives
+        try:
+            path = await provider.archive(handle, destination)
+        except ProviderError as error:
+            await self._stuck(obj, error)
+            since = seconds_of(status.get("terminatingSince")) or 0.0
+            grace = float(termination.get("gracePeriodSeconds", 45))
+            return self._ctx.clock.now() - since > grace + TERM_SECONDS
+        status["archivePath"] = str(path)
+        self._ctx.event(obj, "Archived", f"workspaces and mailboxes are in {path}")
+        obj.update(await self._ctx.write_status(obj, status))
+        return True
+
+    async def _stuck(self, obj: Resource, error: ProviderError) -> float:
+        status = dict(obj.get("status") or {})
+        writer = ConditionWriter(obj, self._ctx.now())
+        writer.set("ProviderReachable", False, error.reason, str(error))
+        status["conditions"] = writer.conditions
+        await self._ctx.write_status(obj, status)
+        return 2.0
+
+    async def _release(self, obj: Resource) -> None:
+        current = self._ctx.store.get(
+            Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
+        )
+        if current is None or current["metadata"]["uid"] != obj["metadata"]["uid"]:
+            return
+        current["metadata"]["finalizers"] = [
+            f for f in current["metadata"].get("finalizers") or () if f != FINALIZER
+        ]
+        self._ctx.event(obj, "Terminated", "every worker is gone")
+        await self._ctx.store.update(current)

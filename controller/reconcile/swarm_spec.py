@@ -1,0 +1,109 @@
+"""What a Swarm comes to: its class, the built-in defaults and its references, resolved."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from controller.reconcile.context import Context, sibling
+from controller.resources.effective import effective, for_status, missing_parameters
+from controller.resources.texts import Unresolved, resolve_env, resolve_text
+from controller.store.base import Resource
+
+RUNTIMES = frozenset({"mock"})
+"""What this version's worker can run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a swarm cannot be started: a condition's reason and message."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launchable:
+    """Everything needed to start the workers of a swarm."""
+
+    effective: Mapping[str, Any]
+    provider: str
+    parameters: Mapping[str, Any]
+    replicas: int
+    hash: str
+    worker_config: Mapping[str, Any]
+    env: Mapping[str, str]
+    soft_timeout: float
+    hard_timeout: float
+    heartbeat_timeout: float
+
+
+def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
+    """Resolve a Swarm, or say exactly what is missing."""
+    spec = obj["spec"]
+    class_spec = None
+    name = spec.get("className")
+    if name:
+        found = ctx.store.get(sibling(obj, "SwarmClass", name))
+        if found is None:
+            return Problem("SwarmClassNotFound", f"there is no SwarmClass {name!r} here")
+        class_spec = found["spec"]
+    result = effective(spec, class_spec)
+    providers = list((result.get("provider") or {}).items())
+    if len(providers) != 1:
+        return Problem("ProviderMissing", "neither spec.provider nor the class names a provider")
+    missing = missing_parameters(result)
+    if missing:
+        return Problem("ParametersMissing", f"neither spec nor class gives {', '.join(missing)}")
+    provider, parameters = providers[0]
+    if provider not in ctx.providers:
+        here = ", ".join(sorted(ctx.providers))
+        return Problem(
+            "ProviderNotAvailable", f"provider {provider!r} is not available here (there is: {here})"
+        )
+    return _launchable(ctx, obj, result, provider, parameters)
+
+
+def _launchable(
+    ctx: Context, obj: Resource, result: Mapping[str, Any], provider: str, parameters: Any
+) -> Launchable | Problem:
+    agent = result["agent"]
+    if agent["runtime"] not in RUNTIMES:
+        return Problem(
+            "RuntimeNotAvailable",
+            f"runtime {agent['runtime']!r} is not available in this version (there is: mock)",
+        )
+    prompt = resolve_text(obj, result, "systemPrompt", ctx.store.get)
+    if isinstance(prompt, Unresolved):
+        return Problem(prompt.reason, prompt.message)
+    env = resolve_env(obj, agent.get("env") or (), ctx.store.get)
+    if isinstance(env, Unresolved):
+        return Problem(env.reason, env.message)
+    config = {
+        "runtime": agent["runtime"],
+        "agent": {k: v for k, v in agent.items() if k not in ("env", "runtime")},
+        "systemPrompt": prompt or "",
+        "workspaceSubdir": result["workspaceSubdir"],
+        "stores": str(ctx.stores),
+        "node": provider,
+    }
+    identity = {"config": config, "env": env, "provider": provider, "parameters": parameters}
+    return Launchable(
+        effective=for_status(result),
+        provider=provider,
+        parameters=parameters or {},
+        replicas=obj["spec"].get("replicas", 1),
+        hash=_digest(identity),
+        worker_config=config,
+        env=env,
+        soft_timeout=float(result["launch"]["softTimeoutSeconds"]),
+        hard_timeout=float(result["launch"]["hardTimeoutSeconds"]),
+        heartbeat_timeout=float(result["heartbeatTimeoutSeconds"]),
+    )
+
+
+def _digest(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]

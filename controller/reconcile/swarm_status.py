@@ -1,0 +1,180 @@
+"""A Swarm's status: its table of workers, counts and conditions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from controller.domain.fleet import FAILURES_UNTIL_FAILED, Entry, FleetPlan
+from controller.domain.usage import Usage, from_status, to_status, total
+from controller.reconcile.budget import budget_condition
+from controller.reconcile.clock import seconds_of, stamp
+from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.swarm_spec import Launchable
+from controller.store.base import Key, Resource
+from providers.base import SwarmHandle
+
+FINALIZER = "codeswarm.dev/workers"
+MAX_WORKERS = 100
+
+
+def handle_of(obj: Resource, parameters: Mapping[str, Any]) -> SwarmHandle:
+    """The swarm's identity with its provider."""
+    meta = obj["metadata"]
+    return SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
+
+
+def entries_of(obj: Resource) -> list[Entry]:
+    """The table of workers as it was last written."""
+    rows = (obj.get("status") or {}).get("workers") or ()
+    return [
+        Entry(
+            index=row["index"],
+            job=row["job"],
+            phase=row["phase"],
+            spec_hash=row.get("specHash", ""),
+            launched_at=seconds_of(row.get("launchedAt")) or 0.0,
+            ready_at=seconds_of(row.get("readyAt")),
+            handle=row.get("handle", ""),
+            reason=row.get("reason", ""),
+            message=row.get("message", ""),
+        )
+        for row in rows
+    ]
+
+
+def _row(ctx: Context, entry: Entry, before: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "index": entry.index,
+        "job": entry.job,
+        "phase": entry.phase,
+        "specHash": entry.spec_hash,
+        "launchedAt": stamp(entry.launched_at),
+    }
+    if entry.ready_at is not None:
+        row["readyAt"] = stamp(entry.ready_at)
+    for name, value in (
+        ("handle", entry.handle),
+        ("reason", entry.reason),
+        ("message", entry.message),
+    ):
+        if value:
+            row[name] = value
+    task = ctx.world.open_jobs.get(entry.job)
+    if task is not None:
+        row["task"] = task.name
+    facts = ctx.turns.workers.get(entry.job)
+    if before.get("phase") == entry.phase and before.get("lastEvent"):
+        row["lastEvent"] = before["lastEvent"]
+    elif facts is not None and facts.last_event:
+        row["lastEvent"] = facts.last_event
+    usage = _system_usage(ctx, entry.job, before)
+    if usage:
+        row["usage"] = to_status(usage)
+    return row
+
+
+def _system_usage(ctx: Context, job: str, before: Mapping[str, Any]) -> Usage:
+    """What the system prompt's own turn has used: totals that only grow."""
+    turn = ctx.turns.turns.get(f"{job}.system")
+    return from_status(before.get("usage")).merge(total(turn.usage if turn else ()))
+
+
+def swarm_status(
+    ctx: Context, obj: Resource, want: Launchable, plan: FleetPlan, now: float
+) -> dict[str, Any]:
+    """The status after a pass."""
+    status = dict(obj.get("status") or {})
+    rows_before = {row["job"]: row for row in status.get("workers") or ()}
+    rows = [_row(ctx, e, rows_before.get(e.job, {})) for e in plan.entries]
+    folded = from_status(status.get("foldedUsage"))
+    for job, row in rows_before.items():
+        if job not in {e.job for e in plan.entries}:
+            folded += _system_usage(ctx, job, row)
+    key = Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
+    used = folded + ctx.world.usage(key)
+    for row in rows:
+        used += from_status(row.get("usage"))
+    ready = sum(e.phase in ("Idle", "Busy") for e in plan.entries)
+    busy = sum(e.phase == "Busy" for e in plan.entries)
+    status.update(
+        observedGeneration=obj["metadata"]["generation"],
+        workers=rows[:MAX_WORKERS],
+        replicas=len(plan.entries),
+        readyReplicas=ready,
+        busyReplicas=busy,
+        idleReplicas=ready - busy,
+        ready=f"{ready}/{want.replicas}",
+        selector=f"codeswarm.dev/swarm={obj['metadata']['name']}",
+        incarnations=plan.incarnations,
+        launchFailures=plan.launch_failures,
+        effective=dict(want.effective),
+    )
+    _put(status, "nextLaunchAt", stamp(plan.next_launch_at) if plan.next_launch_at else None)
+    _put(status, "foldedUsage", to_status(folded) if folded else None)
+    _put(status, "usage", to_status(used) if used else None)
+    _conditions(ctx, obj, status, want, plan, used)
+    return status
+
+
+def _put(status: dict[str, Any], name: str, value: Any) -> None:
+    if value:
+        status[name] = value
+    else:
+        status.pop(name, None)
+
+
+def _conditions(
+    ctx: Context,
+    obj: Resource,
+    status: dict[str, Any],
+    want: Launchable,
+    plan: FleetPlan,
+    used: Usage,
+) -> None:
+    writer = ConditionWriter(obj, ctx.now())
+    ready, wanted = status["readyReplicas"], want.replicas
+    outdated = sum(e.spec_hash != want.hash for e in plan.entries)
+    failed = plan.launch_failures >= FAILURES_UNTIL_FAILED
+    writer.set("Accepted", True, "Accepted")
+    writer.set("ProviderReachable", True, "Reachable")
+    if ready >= wanted:
+        writer.set("Available", True, "WorkersReady", f"{ready} of {wanted} workers are ready")
+    else:
+        reason = "LaunchFailed" if failed else "LaunchDelayed" if plan.delayed else "Launching"
+        lost = f"; last failure: {plan.lost[-1].reason}" if plan.lost else ""
+        writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{lost}")
+    if outdated:
+        writer.set("RolledOut", False, "Replacing", f"{outdated} workers run an older spec")
+    else:
+        writer.set("RolledOut", True, "UpToDate")
+    writer.set("QuotaAvailable", True, "NoQuotaError")
+    halted = budget_condition(writer, obj["spec"].get("budget"), used)
+    info = ctx.world.swarms.get(Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"]))
+    if info is not None:
+        info.halted = halted
+    done = ready >= wanted and not outdated and len(plan.entries) == wanted
+    if done:
+        writer.set("Ready", True, "WorkersReady", f"{ready} of {wanted} workers are ready")
+    else:
+        writer.set("Ready", False, "Failed" if failed else "Progressing", f"{ready} of {wanted}")
+    status["conditions"] = writer.conditions
+    status["phase"] = _phase(status, done, failed, ready, wanted)
+    _put(status, "reason", "" if done else _reason(writer))
+
+
+def _phase(status: Mapping[str, Any], done: bool, failed: bool, ready: int, total: int) -> str:
+    if done:
+        return "Running"
+    if failed:
+        return "Failed"
+    if status.get("phase") in ("Running", "Degraded") and ready < total:
+        return "Degraded"
+    return "Running" if ready >= total else "Launching"
+
+
+def _reason(writer: ConditionWriter) -> str:
+    for condition in writer.conditions:
+        if condition["type"] in ("Available", "RolledOut") and condition["status"] != "True":
+            return str(condition["reason"])
+    return ""

@@ -1,0 +1,74 @@
+"""The end of a Task object: expiry, and what it used folded into what outlives it, once."""
+
+from __future__ import annotations
+
+from controller.domain.usage import from_status, to_status
+from controller.reconcile.clock import seconds_of
+from controller.reconcile.context import Context
+from controller.reconcile.world import TaskInfo, project_key
+from controller.store.base import Key, NotFound, Resource
+
+USAGE_FINALIZER = "codeswarm.dev/usage"
+
+
+class TaskEnd:
+    """Expires finished prompts, and releases deleted Tasks."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    async def expire(self, obj: Resource, info: TaskInfo) -> float | None:
+        """Delete a standalone Task after its time to live; seconds until then, or None."""
+        if info.usage and not info.deleting and self._unguarded(obj):
+            obj["metadata"].setdefault("finalizers", []).append(USAGE_FINALIZER)
+            obj = await self._ctx.write(obj)
+        ttl = obj["spec"].get("ttlSecondsAfterFinished")
+        if ttl is None or info.project:
+            return None
+        finished = seconds_of(obj["status"].get("finishedAt")) or 0.0
+        left = finished + float(ttl) - self._ctx.clock.now()
+        if left > 0:
+            return left + 0.01
+        try:
+            await self._ctx.store.delete(info.key, uid=info.uid)
+        except NotFound:
+            pass  # somebody else was faster, and the outcome is the same
+        return None
+
+    @staticmethod
+    def _unguarded(obj: Resource) -> bool:
+        return USAGE_FINALIZER not in (obj["metadata"].get("finalizers") or ())
+
+    async def release(self, obj: Resource, info: TaskInfo) -> float | None:
+        """Fold a deleted Task's usage into its Project and Swarms, then let it go."""
+        if self._unguarded(obj):
+            return None
+        owners = [Key("Swarm", info.key.namespace, swarm) for swarm in info.usage]
+        if info.project:
+            owners.append(project_key(info))
+        for owner in owners:
+            await self._fold(owner, info)
+        obj["metadata"]["finalizers"] = [
+            f for f in obj["metadata"]["finalizers"] if f != USAGE_FINALIZER
+        ]
+        await self._ctx.store.update(obj)
+        for owner in owners:
+            self._ctx.queue.add(owner)
+        return None
+
+    async def _fold(self, owner: Key, info: TaskInfo) -> None:
+        """One write adds the usage and notes the Task's uid, so that it is added once."""
+        obj = self._ctx.store.get(owner)
+        if obj is None:
+            return
+        status = dict(obj.get("status") or {})
+        uids = [u for u in status.get("foldedUids") or () if u in self._ctx.world.by_uid]
+        if info.uid in uids:
+            return
+        used = from_status(status.get("foldedUsage"))
+        for swarm, usage in info.usage.items():
+            if owner.kind == "Project" or swarm == owner.name:
+                used += usage
+        status["foldedUsage"] = to_status(used)
+        status["foldedUids"] = [*uids, info.uid]
+        await self._ctx.write_status(obj, status)

@@ -1,0 +1,92 @@
+"""A Task's status: its conditions, its usage, and the way back to the beginning."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controller.domain.usage import (
+    add,
+    entries_from_status,
+    entries_to_status,
+    from_status,
+    merge,
+    to_status,
+)
+from controller.reconcile.attempts import open_attempt
+from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.turns import TurnFacts
+from controller.store.base import Resource
+
+
+def merge_usage(attempt: dict[str, Any], turn: TurnFacts | None) -> None:
+    """Take what a turn has used into its attempt: totals that only grow."""
+    if turn is None or not turn.usage:
+        return
+    known = entries_from_status(0, attempt["job"], attempt.get("usage"))
+    attempt["usage"] = entries_to_status(merge(known, turn.usage))
+
+
+def sum_usage(status: dict[str, Any]) -> None:
+    """The Task's own total over all its attempts."""
+    rows = list((status.get("folded") or {}).get("usage") or ())
+    for attempt in status.get("attempts") or ():
+        rows.extend(attempt.get("usage") or ())
+    used = add(from_status(row) for row in rows)
+    if used:
+        status["usage"] = to_status(used)
+
+
+def task_conditions(ctx: Context, obj: Resource, status: dict[str, Any]) -> None:
+    """Derive the conditions (Accepted is set by who judged it) and sums from the rest."""
+    writer = ConditionWriter({**obj, "status": status}, ctx.now())
+    phase, reason = status.get("phase", "Pending"), status.get("reason") or "Waiting"
+    message = str(status.get("message") or (status.get("blocker") or {}).get("message", ""))
+    attempt = open_attempt(status)
+    if writer.missing("Accepted"):
+        writer.set("Accepted", True, "Accepted")
+    if attempt is not None:
+        writer.set("Assignable", True, "Assigned", f"{attempt['swarm']}/{attempt['worker']}")
+    elif phase in ("Succeeded", "Failed", "Cancelled"):
+        writer.set("Assignable", False, "Finished")
+    else:
+        writer.set("Assignable", False, reason, message)
+    running = attempt is not None and attempt["state"] != "Assigned"
+    writer.set("Running", running, "TurnRunning" if running else phase)
+    _durable(writer, status, phase)
+    writer.set("Complete", phase == "Succeeded", "Succeeded" if phase == "Succeeded" else phase)
+    failed = phase in ("Failed", "Cancelled")
+    writer.set("Failed", failed, reason if failed else phase, message if failed else "")
+    status["conditions"] = writer.conditions
+    sum_usage(status)
+
+
+def _durable(writer: ConditionWriter, status: dict[str, Any], phase: str) -> None:
+    if phase == "Succeeded" and status.get("headCommit"):
+        writer.set("BranchDurable", True, "Pushed", status["headCommit"])
+    elif phase == "Succeeded":
+        writer.set("BranchDurable", True, "NothingToKeep")
+    elif writer.missing("BranchDurable") or status.get("attempts"):
+        problem = status.pop("durability", None)
+        reason, message = problem if problem else ("NotFinished", "")
+        writer.set("BranchDurable", False, reason, message)
+    else:
+        writer.set("BranchDurable", False, "NotFinished")
+
+
+OF_A_RESULT = (
+    "headCommit", "headRef", "baseCommit", "filesChanged", "filesChangedCount", "verification",
+    "answer", "result", "finishedAt", "nextAttemptAt", "warnings", "blocker", "message",
+    "targets", "progress",
+)  # fmt: skip
+
+
+def reset(ctx: Context, obj: Resource, reason: str, *, retry: str = "") -> dict[str, Any]:
+    """The status of a task that begins anew: its attempts stay, its result and failures go."""
+    status = {k: v for k, v in (obj.get("status") or {}).items() if k not in OF_A_RESULT}
+    status["phase"] = "Pending"
+    status["reason"] = reason
+    status.pop("failures", None)
+    if retry:
+        status["observedRetry"] = retry
+    task_conditions(ctx, obj, status)
+    return status

@@ -1,0 +1,78 @@
+"""Transcripts: what came out of outboxes, kept byte for byte beyond the worker's own life.
+
+A transcript is a copy of its outbox with the same offsets, so its size says how far it was
+copied; beside it stands the offset up to which every turn is settled in status, which is where
+a restarted controller begins to read again.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from providers.base import RecordBatch
+
+
+class Transcripts:
+    """Files under ``<root>/<namespace>/<swarm>-<uid8>/<job>.jsonl``, mode 0600."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._files: dict[str, int] = {}
+        self._paths: dict[str, Path] = {}
+        self._ends: dict[str, int] = {}
+        self._settled: dict[str, int] = {}
+
+    def open(self, namespace: str, swarm: str, uid: str, job: str) -> int:
+        """Begin a job's transcript; returns the settled offset, bytes."""
+        folder = self._root / namespace / f"{swarm}-{uid[:8]}"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._paths[job] = folder / f"{job}.jsonl"
+        try:
+            settled = int((folder / f"{job}.settled").read_text())
+        except (OSError, ValueError):
+            settled = 0
+        self._settled[job] = settled
+        self._ends[job] = settled
+        return settled
+
+    def append(self, batch: RecordBatch) -> None:
+        """Copy a batch, or the part of it that is not there yet."""
+        path = self._paths.get(batch.job)
+        if path is None or not batch.lines:
+            return
+        handle = self._files.get(batch.job)
+        if handle is None:
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._files[batch.job] = handle
+        data = b"\n".join(batch.lines) + b"\n"
+        begin = batch.end - len(data)
+        size = os.fstat(handle).st_size
+        if begin > size:  # lines that were no records were left out
+            data = b"\n" * (begin - size) + data
+            begin = size
+        if batch.end > size:
+            os.pwrite(handle, data[size - begin :], size)
+        self._ends[batch.job] = max(self._ends.get(batch.job, 0), batch.end)
+
+    def settle(self, job: str) -> None:
+        """All turns read so far are in status: a restart need not read them again."""
+        path, end = self._paths.get(job), self._ends.get(job, 0)
+        if path is None or end <= self._settled.get(job, 0):
+            return
+        self._settled[job] = end
+        path.with_suffix(".settled").write_text(str(end))
+
+    def close(self, job: str) -> None:
+        """A job is gone; its transcript stays."""
+        handle = self._files.pop(job, None)
+        if handle is not None:
+            os.close(handle)
+        self._paths.pop(job, None)
+        self._ends.pop(job, None)
+        self._settled.pop(job, None)
+
+    def close_all(self) -> None:
+        """Close every file."""
+        for job in list(self._paths):
+            self.close(job)

@@ -1,0 +1,203 @@
+"""What the mailboxes have said so far: facts about turns and workers, merged without order.
+
+Records may be torn, repeated, out of order or forged by an agent; every merge here gives the
+same result for any such arrival of the same records.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from controller.domain.usage import Entry, entry, merge
+from worker import records as rec
+
+MAX_MERGES = 1000
+MAX_SESSIONS = 100
+
+
+@dataclass(slots=True)
+class TurnFacts:
+    """One injection, as far as its worker has told. Times are the controller's clock, seconds."""
+
+    injection: str
+    job: str
+    accepted_at: float | None = None
+    working_at: float | None = None
+    last_activity: float = 0.0
+    base_commit: str = ""
+    usage: tuple[Entry, ...] = ()
+    """The largest totals seen, one entry a session."""
+    merges: dict[str, dict[str, Any]] = field(default_factory=dict)
+    answer: str = ""
+    answer_seq: int = -1
+    task_complete: dict[str, Any] | None = None
+    complete: dict[str, Any] | None = None
+    approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resolved: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class WorkerFacts:
+    """One job, as far as it has told."""
+
+    job: str
+    ready: bool = False
+    stopped: bool = False
+    active: str = ""
+    """Injection of the turn that runs now, if any."""
+    last_event: str = ""
+
+
+def parse(line: bytes) -> dict[str, Any] | None:
+    """An outbox line as a record, or None for what is not one."""
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(record, dict) or record.get("event") not in rec.EVENTS:
+        return None
+    if not isinstance(record.get("data"), dict):
+        return None
+    if not isinstance(record.get("injection_id"), str | None):
+        return None
+    return record
+
+
+class Turns:
+    """The facts of all open turns and live workers."""
+
+    def __init__(self) -> None:
+        self.turns: dict[str, TurnFacts] = {}
+        self.workers: dict[str, WorkerFacts] = {}
+        self.merges: dict[str, dict[str, dict[str, Any]]] = {}
+        """By integration task's uid: what its last settled turn said of each merge."""
+
+    def worker(self, job: str) -> WorkerFacts:
+        """Facts of a job, made at first sight."""
+        found = self.workers.get(job)
+        if found is None:
+            found = self.workers[job] = WorkerFacts(job)
+        return found
+
+    def forget_worker(self, job: str) -> None:
+        """Drop a job that is gone."""
+        self.workers.pop(job, None)
+
+    def forget(self, injection: str) -> None:
+        """Drop a turn whose outcome is in status."""
+        turn = self.turns.pop(injection, None)
+        if turn is not None and turn.merges:
+            self.merges[injection.rpartition(".")[0]] = turn.merges
+
+    def apply(self, job: str, record: Mapping[str, Any], now: float) -> TurnFacts | None:
+        """Merge one record; the turn it belongs to, if any."""
+        event, data = record["event"], record["data"]
+        worker = self.worker(job)
+        if event == rec.THREAD_STATUS:
+            self._thread_status(worker, data)
+        injection = record.get("injection_id")
+        if not injection:
+            return None
+        worker.last_event = event
+        turn = self.turns.get(injection)
+        if turn is None:
+            turn = self.turns[injection] = TurnFacts(injection, job)
+        if turn.job != job:
+            return None
+        turn.last_activity = max(turn.last_activity, now)
+        if turn.accepted_at is None:
+            turn.accepted_at = now
+            worker.ready = True
+            if turn.complete is None:
+                worker.active = injection
+        _MERGE.get(event, _nothing)(turn, data, record, now)
+        if turn.complete is not None and worker.active == injection:
+            worker.active = ""
+        return turn
+
+    @staticmethod
+    def _thread_status(worker: WorkerFacts, data: Mapping[str, Any]) -> None:
+        status = data.get("status")
+        if status == "idle":
+            worker.ready = True
+        elif status == "stopped":
+            worker.stopped = True
+
+
+def _nothing(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
+    """Events that only prove activity."""
+
+
+def _task_started(
+    turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
+) -> None:
+    if turn.working_at is None:
+        turn.working_at = now
+    turn.base_commit = _text(data.get("base_commit"), 64) or turn.base_commit
+
+
+def _assistant(
+    turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
+) -> None:
+    seq = record.get("seq")
+    if isinstance(seq, int) and seq > turn.answer_seq:
+        turn.answer_seq, turn.answer = seq, _text(data.get("text"), 4 << 20)
+
+
+def _usage(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
+    if len(turn.usage) < MAX_SESSIONS:
+        turn.usage = merge(turn.usage, (entry(0, turn.job, data),))
+
+
+def _command(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
+    task = data.get("task")
+    if data.get("source") == "merge" and isinstance(task, str) and len(turn.merges) < MAX_MERGES:
+        turn.merges[task] = {
+            "task": task[:63],
+            "commit": _text(data.get("commit"), 64),
+            "state": _text(data.get("state"), 20),
+        }
+
+
+def _approval(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
+    request = _text(data.get("request_id"), 200)
+    if request and len(turn.approvals) < 100:
+        turn.approvals.setdefault(request, dict(data))
+
+
+def _resolved(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
+    request = _text(data.get("request_id"), 200)
+    if request and len(turn.resolved) < 100:
+        turn.resolved.setdefault(request, _text(data.get("decision"), 40))
+
+
+def _task_complete(
+    turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
+) -> None:
+    turn.task_complete = data
+
+
+def _turn_complete(
+    turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
+) -> None:
+    if turn.complete is None:
+        turn.complete = data
+
+
+_MERGE = {
+    rec.TASK_STARTED: _task_started,
+    rec.ASSISTANT: _assistant,
+    rec.USAGE: _usage,
+    rec.COMMAND_COMPLETED: _command,
+    rec.EXEC_APPROVAL_REQUIRED: _approval,
+    rec.EXEC_APPROVAL_RESOLVED: _resolved,
+    rec.TASK_COMPLETE: _task_complete,
+    rec.TURN_COMPLETE: _turn_complete,
+}
+
+
+def _text(value: Any, limit: int) -> str:
+    return value[:limit] if isinstance(value, str) else ""

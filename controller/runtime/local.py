@@ -1,0 +1,101 @@
+"""The file home's controller: one process, one loop, everything below ``$CODESWARM_HOME``.
+
+Run as ``python -m controller.runtime.local``; it logs to stderr, and ends gracefully on SIGTERM
+and SIGINT: what is being written is finished, and workers run on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import signal
+import sys
+
+from controller.reconcile.clock import SystemClock
+from controller.reconcile.context import Context
+from controller.reconcile.manager import Manager
+from controller.reconcile.transcripts import Transcripts
+from controller.repository.service import Repositories
+from controller.resources import settings
+from controller.runtime.home import Home
+from controller.runtime.lock import ControllerLock, ControllerRunning
+from controller.store.base import StoreUnavailable
+from controller.store.database import Database
+from controller.store.sqlite import SqliteStore
+from providers.base import ProviderError
+from providers.local import LocalProvider
+
+LOG = logging.getLogger("codeswarm")
+EXIT_UNAVAILABLE = 5
+
+
+async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
+    """Converge one home until ``stop`` is set.
+
+    Raises: StoreUnavailable, SettingsError, ProviderError.
+    """
+    configuration = settings.load(home.config)
+    database = Database(home.state)
+    store = SqliteStore(database)
+    await store.start()
+    try:
+        epoch = database.next_epoch()
+        await store.collect_orphans()
+        manager = Manager(
+            Context(
+                store=store,
+                clock=SystemClock(),
+                epoch=epoch,
+                providers={"local": LocalProvider(home.workspaces)},
+                repositories=Repositories(),
+                settings=configuration,
+                transcripts=Transcripts(home.transcripts),
+                stores=home.workspaces / "stores",
+                archives=home.archives,
+            )
+        )
+        manager.start()
+        lock.acquire(epoch)
+        gc.freeze()
+        LOG.info("controller of %s is up, epoch %d", home.root, epoch)
+        await stop.wait()
+        LOG.info("stopping; workers run on")
+        await manager.stop()
+    finally:
+        await store.close()
+        database.close()
+
+
+def main() -> int:
+    """Run the controller of ``$CODESWARM_HOME`` in this process; an exit code."""
+    logging.basicConfig(
+        level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s"
+    )
+    home = Home.from_env()
+    lock = ControllerLock(home)
+    try:
+        home.ensure()
+        lock.acquire()
+        asyncio.run(_run(home, lock))
+    except (StoreUnavailable, settings.SettingsError, ProviderError, ControllerRunning) as error:
+        LOG.error("%s", error)
+        return EXIT_UNAVAILABLE
+    except OSError as error:
+        LOG.error("%s cannot be used: %s", home.root, error)
+        return EXIT_UNAVAILABLE
+    finally:
+        lock.release()
+    return 0
+
+
+async def _run(home: Home, lock: ControllerLock) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(signum, stop.set)
+    await serve(home, lock, stop)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
