@@ -1,0 +1,164 @@
+"""``metadata`` as the API server takes it: names, labels, annotations, owners, finalizers.
+
+See https://kubernetes.io/docs/concepts/overview/working-with-objects/names/ and .../labels/.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+from controller.resources.errors import FieldError, did_you_mean, join, listed
+from controller.resources.messages import type_name
+
+MAX_ANNOTATIONS_BYTES = 256 * 1024
+_SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+_QUALIFIED = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?")
+_LABEL_VALUE = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?")
+
+
+def metadata_errors(metadata: Any) -> Iterator[FieldError]:
+    """All that is wrong with an object's metadata."""
+    if not isinstance(metadata, dict):
+        yield FieldError("metadata", f"must be an object, not {type_name(metadata)}")
+        return
+    if metadata.get("name") is None:
+        hint = "generateName is not supported" if "generateName" in metadata else ""
+        yield FieldError("metadata.name", "is required", hint)
+    for name, value in metadata.items():
+        check = _CHECKS.get(name)
+        path = join("metadata", str(name))
+        if check is None:
+            hint = did_you_mean(name, _CHECKS) or f"known here: {listed(_CHECKS)}"
+            yield FieldError(path, "unknown field", hint)
+        elif value is not None:
+            yield from check(path, value)
+
+
+def is_subdomain(name: str) -> bool:
+    """Whether a name is a DNS-1123 subdomain of at most 253 characters."""
+    return len(name) <= 253 and _SUBDOMAIN.fullmatch(name) is not None
+
+
+def _name(path: str, value: Any) -> Iterator[FieldError]:
+    if not isinstance(value, str):
+        yield FieldError(path, f"must be a string, not {type_name(value)}", "write it in quotes")
+    elif len(value) > 253:
+        yield FieldError(path, f"must have at most 253 characters, not {len(value)}")
+    elif not _SUBDOMAIN.fullmatch(value):
+        words = "lower-case letters, digits, inner dashes and dots only"
+        better = re.sub(r"[^-a-z0-9.]+", "-", value.lower()).strip("-.")
+        hint = f'such as "{better}"' if is_subdomain(better) else ""
+        yield FieldError(path, f'"{value}" is not valid: {words}', hint)
+
+
+def _namespace(path: str, value: Any) -> Iterator[FieldError]:
+    if not isinstance(value, str):
+        yield FieldError(path, f"must be a string, not {type_name(value)}")
+    elif len(value) > 63 or not _LABEL.fullmatch(value):
+        words = "at most 63 lower-case letters, digits and inner dashes"
+        yield FieldError(path, f'"{value}" is not valid: {words}')
+
+
+def _qualified_error(key: str) -> str:
+    prefix, slash, name = key.rpartition("/")
+    if slash and not is_subdomain(prefix):
+        return "the part before the slash must be a DNS name"
+    if len(name) > 63 or not _QUALIFIED.fullmatch(name):
+        return (
+            'at most 63 letters, digits, "-", "_" and ".", beginning and ending with the first two'
+        )
+    return ""
+
+
+def _strings(path: str, value: Any) -> Iterator[FieldError]:
+    if not isinstance(value, dict):
+        yield FieldError(path, f"must be an object, not {type_name(value)}")
+        return
+    for key, item in value.items():
+        where = f"{path}[{key}]"
+        if not isinstance(key, str):
+            yield FieldError(where, "the key must be a string", "write it in quotes")
+        elif problem := _qualified_error(key):
+            yield FieldError(where, f"the key is not valid: {problem}")
+        if not isinstance(item, str):
+            message = f"must be a string, not {type_name(item)}"
+            yield FieldError(where, message, "write it in quotes")
+
+
+def _labels(path: str, value: Any) -> Iterator[FieldError]:
+    errors = list(_strings(path, value))
+    yield from errors
+    if errors:
+        return
+    for key, item in value.items():
+        if len(item) > 63 or not _LABEL_VALUE.fullmatch(item):
+            words = 'at most 63 letters, digits, "-", "_" and "."'
+            yield FieldError(f"{path}[{key}]", f'"{item}" is not valid: {words}')
+
+
+def _annotations(path: str, value: Any) -> Iterator[FieldError]:
+    errors = list(_strings(path, value))
+    yield from errors
+    if not errors:
+        size = sum(len(k.encode()) + len(v.encode()) for k, v in value.items())
+        if size > MAX_ANNOTATIONS_BYTES:
+            limit = MAX_ANNOTATIONS_BYTES
+            yield FieldError(path, f"must have at most {limit} bytes altogether, not {size}")
+
+
+def _finalizers(path: str, value: Any) -> Iterator[FieldError]:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        yield FieldError(path, "must be a list of strings")
+        return
+    for index, item in enumerate(value):
+        if "/" not in item or _qualified_error(item):
+            yield FieldError(join(path, index), f'"{item}" is not valid: it must be domain/name')
+
+
+def _owners(path: str, value: Any) -> Iterator[FieldError]:
+    if not isinstance(value, list):
+        yield FieldError(path, f"must be a list, not {type_name(value)}")
+        return
+    for index, owner in enumerate(value):
+        where = join(path, index)
+        if not isinstance(owner, dict):
+            yield FieldError(where, f"must be an object, not {type_name(owner)}")
+            continue
+        for name in ("apiVersion", "kind", "name", "uid"):
+            if not isinstance(owner.get(name), str) or not owner[name]:
+                yield FieldError(join(where, name), "must be a string")
+
+
+def _typed(words: str, *types: type) -> Callable[[str, Any], Iterator[FieldError]]:
+    def check(path: str, value: Any) -> Iterator[FieldError]:
+        if not isinstance(value, types) or (isinstance(value, bool) and bool not in types):
+            yield FieldError(path, f"must be {words}, not {type_name(value)}")
+
+    return check
+
+
+_string = _typed("a string", str)
+_integer = _typed("an integer", int)
+_CHECKS: Mapping[str, Callable[[str, Any], Iterator[FieldError]]] = MappingProxyType(
+    {
+        "name": _name,
+        "namespace": _namespace,
+        "labels": _labels,
+        "annotations": _annotations,
+        "generateName": _string,
+        "uid": _string,
+        "resourceVersion": _string,
+        "generation": _integer,
+        "creationTimestamp": _string,
+        "deletionTimestamp": _string,
+        "deletionGracePeriodSeconds": _integer,
+        "finalizers": _finalizers,
+        "ownerReferences": _owners,
+        "managedFields": _typed("a list", list),
+        "selfLink": _string,
+    }
+)

@@ -1,0 +1,167 @@
+"""The controller's settings: ``config.yaml``, checked against ``crds/settings/schema.yaml``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from controller.resources.schema import Schema, compile_schema
+from controller.resources.yamldoc import Parsed, YamlError, parse
+from controller.resources.yamlio import load_trusted
+
+MAX_BYTES = 4 * 1024 * 1024
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the text names file, line, field and what is wrong."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPrice:
+    """US dollars for a million tokens; None where the list does not say."""
+
+    input: Decimal
+    output: Decimal
+    cached_input: Decimal | None = None
+    cache_write: Decimal | None = None
+    reasoning_output: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnvProfile:
+    """A named set of variables for agents."""
+
+    env: Mapping[str, str]
+    """Values with ``${VAR}`` not yet filled in."""
+    model: str = ""
+    description: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Limits that hold for everything that the controller does."""
+
+    local_workers: int = 256
+    infrastructure_retries: int = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Everything in ``config.yaml``; the defaults are those of an absent file."""
+
+    model_pricing: Mapping[str, ModelPrice] = field(default_factory=lambda: _NOTHING)
+    """By normalized model name (see ``price_key``)."""
+    instance_pricing: Mapping[str, Decimal] = field(default_factory=lambda: _NOTHING)
+    """US dollars an hour."""
+    env_profiles: Mapping[str, EnvProfile] = field(default_factory=lambda: _NOTHING)
+    limits: Limits = field(default_factory=Limits)
+    file_roots: tuple[str, ...] = ()
+    allowed_env: tuple[str, ...] = ()
+
+
+def price_key(model: str) -> str:
+    """A model's name without case and punctuation: ``GPT-5.4`` and ``gpt_5_4`` are one."""
+    return re.sub(r"[^a-z0-9]", "", model.lower())
+
+
+@cache
+def settings_schema() -> Schema:
+    """The schema of the settings, ready for use."""
+    return compile_schema(load_trusted((files("crds") / "settings" / "schema.yaml").read_text()))
+
+
+def load(path: Path) -> Settings:
+    """Read a settings file; one that does not exist or is empty gives the defaults.
+
+    Raises: SettingsError.
+    """
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        return Settings()
+    except OSError as error:
+        raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+    if len(data) > MAX_BYTES:
+        raise SettingsError(f"{path}: is larger than {MAX_BYTES // 2**20} MiB")
+    try:
+        return parse_settings(data.decode("utf-8-sig"), str(path))
+    except UnicodeDecodeError:
+        raise SettingsError(f"{path}: is not UTF-8 text") from None
+
+
+def parse_settings(text: str, source: str) -> Settings:
+    """Settings from their text; ``source`` is what errors name. Raises: SettingsError."""
+    try:
+        documents = [d for d in parse(text) if d.value is not None]
+    except YamlError as error:
+        raise SettingsError(f"{source}:{error.line}: {error.message}") from None
+    if not documents:
+        return Settings()
+    if len(documents) > 1:
+        raise SettingsError(f"{source}:{documents[1].line}: has more than one document")
+    return _decode(_checked(documents[0], source))
+
+
+def _checked(document: Parsed, source: str) -> dict[str, Any]:
+    schema = settings_schema()
+    value = schema.prepare(document.value)
+    errors = schema.errors(value)
+    if errors:
+        lines = [f"{source}:{document.line_of(error.path)}: {error}" for error in errors]
+        raise SettingsError("\n".join(lines))
+    result: dict[str, Any] = value
+    return result
+
+
+def _decode(value: Mapping[str, Any]) -> Settings:
+    limits = value.get("limits", {})
+    return Settings(
+        model_pricing=_frozen(
+            {price_key(k): _price(v) for k, v in value.get("modelPricing", {}).items()}
+        ),
+        instance_pricing=_frozen(
+            {k: Decimal(v) for k, v in value.get("instancePricing", {}).items()}
+        ),
+        env_profiles=_frozen({k: _profile(v) for k, v in value.get("envProfiles", {}).items()}),
+        limits=Limits(
+            local_workers=limits["localWorkers"],
+            infrastructure_retries=limits["infrastructureRetries"],
+        ),
+        file_roots=tuple(value.get("fileRoots", ())),
+        allowed_env=tuple(value.get("allowedEnv", ())),
+    )
+
+
+def _frozen(value: dict[str, Any]) -> Mapping[str, Any]:
+    return MappingProxyType(value)
+
+
+def _price(value: Mapping[str, str]) -> ModelPrice:
+    def price(name: str) -> Decimal | None:
+        text = value.get(f"{name}TokensUsdPerM")
+        return None if text is None else Decimal(text)
+
+    return ModelPrice(
+        input=Decimal(value["inputTokensUsdPerM"]),
+        output=Decimal(value["outputTokensUsdPerM"]),
+        cached_input=price("cachedInput"),
+        cache_write=price("cacheWrite"),
+        reasoning_output=price("reasoningOutput"),
+    )
+
+
+def _profile(value: Mapping[str, Any]) -> EnvProfile:
+    return EnvProfile(
+        env=MappingProxyType(dict(value["env"])),
+        model=value.get("model", ""),
+        description=value.get("description", ""),
+    )

@@ -1,0 +1,85 @@
+"""The settings file: defaults, prices as decimals, and words for what is wrong."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from controller.resources.settings import Limits, Settings, SettingsError, load, price_key
+
+FULL = """
+modelPricing:
+  GPT-5.4:
+    inputTokensUsdPerM: "1.25"
+    cachedInputTokensUsdPerM: "0.125"
+    outputTokensUsdPerM: "10"
+instancePricing: {c7i.4xlarge: "0.714"}
+envProfiles:
+  gateway: {env: {ANTHROPIC_BASE_URL: "${GATEWAY_URL}"}, model: claude-sonnet-5-5}
+limits: {localWorkers: 8}
+fileRoots: [/srv/texts]
+allowedEnv: [OPENAI_API_KEY]
+"""
+
+
+def test_no_file_and_an_empty_one_give_the_defaults(tmp_path: Path) -> None:
+    assert load(tmp_path / "config.yaml") == Settings()
+    (tmp_path / "config.yaml").write_text("# nothing\n")
+    assert load(tmp_path / "config.yaml") == Settings()
+    (tmp_path / "config.yaml").write_text("limits: {}\n")
+    assert load(tmp_path / "config.yaml") == Settings()
+
+
+def test_everything_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(FULL)
+    found = load(file)
+    price = found.model_pricing[price_key("gpt_5.4")]
+    assert (price.input, price.cached_input) == (Decimal("1.25"), Decimal("0.125"))
+    assert price.reasoning_output is None
+    assert found.instance_pricing["c7i.4xlarge"] == Decimal("0.714")
+    assert found.env_profiles["gateway"].env == {"ANTHROPIC_BASE_URL": "${GATEWAY_URL}"}
+    assert found.env_profiles["gateway"].model == "claude-sonnet-5-5"
+    assert found.limits == Limits(local_workers=8, infrastructure_retries=10)
+    assert found.file_roots == ("/srv/texts",) and found.allowed_env == ("OPENAI_API_KEY",)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a: [", "config.yaml:2: is not YAML"),
+        ("- 1\n", "config.yaml:1: must be an object"),
+        ("limit: {}\n", 'config.yaml:1: limit: unknown field (did you mean "limits"?)'),
+        ("limits: {}\n---\nlimits: {}\n", "config.yaml:3: has more than one document"),
+        (
+            "\nlimits:\n  localWorkers: 0\n",
+            "config.yaml:3: limits.localWorkers: must be at least 1",
+        ),
+        ("fileRoots: [relative]\n", "fileRoots[0]"),
+        (
+            'modelPricing:\n  m: {inputTokensUsdPerM: "-1", outputTokensUsdPerM: "1"}\n',
+            'config.yaml:2: modelPricing.m.inputTokensUsdPerM: "-1" is not valid',
+        ),
+        (
+            'modelPricing:\n  m: {inputTokensUsdPerM: 1.5, outputTokensUsdPerM: "1"}\n',
+            "write it in quotes",
+        ),
+        ("modelPricing:\n  m: {}\n", "outputTokensUsdPerM: is required"),
+    ],
+)
+def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, words: str) -> None:
+    file = tmp_path / "config.yaml"
+    file.write_text(text)
+    with pytest.raises(SettingsError) as refusal:
+        load(file)
+    assert words in str(refusal.value)
+
+
+def test_a_folder_and_bytes_are_no_settings(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="cannot be read"):
+        load(tmp_path)
+    (tmp_path / "config.yaml").write_bytes(b"\xff\xfe")
+    with pytest.raises(SettingsError, match="is not UTF-8"):
+        load(tmp_path / "config.yaml")
