@@ -77,6 +77,10 @@ class Event:
     count: int = 1
 
 
+Events = list[Event]
+"""For signatures in classes that have a method called ``list``."""
+
+
 class Reader(Protocol):
     """Synchronous reads, always of committed state."""
 
@@ -95,7 +99,7 @@ class Reader(Protocol):
         """All of a kind (in one namespace, or all), by namespace and name."""
         ...
 
-    def events(self, key: Key | None = None, namespace: str | None = None) -> list[Event]:
+    def events(self, key: Key | None = None, namespace: str | None = None) -> Events:
         """Recorded events, oldest first."""
         ...
 

@@ -1,0 +1,1 @@
+"""The file home's store."""
