@@ -1,0 +1,1 @@
+"""The controller's own git: what a remote holds, putting refs there, reachability."""

@@ -1,0 +1,152 @@
+"""The controller's way to repositories: shared looks at remotes, refs, first commits, stores."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from pathlib import Path
+
+from controller.repository import pushes, remote
+from controller.repository.credentials import Credentials
+from controller.repository.flights import Flights
+from controller.repository.git import Git
+from controller.repository.objects import ObjectStore
+from controller.repository.pushes import PushResult
+from controller.repository.remote import RemoteState
+from controller.repository.urls import locate
+
+OUR_REFS = "refs/codeswarm/"
+
+
+class Repositories:
+    """Everything that reconcilers ask of git; one for each controller.
+
+    Args:
+        git: runs the commands, and limits how many at a time.
+        max_age: seconds for which a look at a remote serves later askers too.
+    """
+
+    def __init__(self, git: Git | None = None, *, max_age: float = 1.0) -> None:
+        self.git = git or Git()
+        self._states: Flights[RemoteState] = Flights(max_age=max_age)
+        self._refs: Flights[dict[str, str]] = Flights(max_age=0.0)
+        self._stores: dict[Path, ObjectStore] = {}
+
+    async def inspect(
+        self,
+        url: str,
+        base_branch: str | None,
+        project: str,
+        credentials: Credentials | None = None,
+        *,
+        fresh: bool = False,
+    ) -> RemoteState:
+        """What a remote holds of a project (see ``remote.inspect``).
+
+        Askers at the same time share one look; ``fresh`` asks for one that begins now.
+
+        Raises: RepositoryProblem.
+        """
+
+        async def look() -> RemoteState:
+            return await remote.inspect(self.git, url, base_branch, project, credentials)
+
+        key = (url, base_branch, project, credentials)
+        return await (self._states.fresh if fresh else self._states.recent)(key, look)
+
+    async def ref_value(self, url: str, ref: str, credentials: Credentials | None = None) -> str:
+        """The commit that a ref of the remote is at now; empty if it is not there.
+
+        Raises: RepositoryProblem.
+        """
+        value = remote.read_loose_ref(url, ref)
+        if value:
+            return value
+        pattern = f"{OUR_REFS}*" if ref.startswith(OUR_REFS) else ref
+
+        async def look() -> dict[str, str]:
+            return await remote.list_refs(self.git, url, [pattern], credentials)
+
+        return (await self._refs.fresh((url, pattern, credentials), look)).get(ref, "")
+
+    async def ensure_base(
+        self, url: str, branch: str, store: Path, credentials: Credentials | None = None
+    ) -> str:
+        """Give an empty repository its first commit (see ``remote.ensure_base``).
+
+        Args:
+            store: path of the project's object store.
+
+        Raises: RepositoryProblem.
+        """
+        if not locate(url).local:
+            await self.store(store).ensure()
+        try:
+            return await remote.ensure_base(self.git, url, branch, store, credentials)
+        finally:
+            self.forget(url)
+
+    def store(self, path: Path) -> ObjectStore:
+        """The object store at a path; made when it is first needed."""
+        known = self._stores.get(path)
+        if known is None:
+            known = self._stores[path] = ObjectStore(self.git, path)
+        return known
+
+    async def put(
+        self,
+        store: Path,
+        url: str,
+        refs: Mapping[str, str],
+        expected: Mapping[str, str],
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult]:
+        """Set refs of a remote to commits of a store (see ``pushes.put``).
+
+        Raises: RepositoryProblem.
+        """
+        try:
+            return await self.store(store).put(url, refs, expected, credentials)
+        finally:
+            self.forget(url)
+
+    async def delete(
+        self,
+        store: Path,
+        url: str,
+        expected: Mapping[str, str],
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult]:
+        """Delete refs of a remote that still have these values (see ``pushes.delete``).
+
+        Raises: RepositoryProblem.
+        """
+        try:
+            return await self.store(store).delete(url, expected, credentials)
+        finally:
+            self.forget(url)
+
+    async def push_to_origin(
+        self,
+        url: str,
+        refs: Mapping[str, str],
+        known: Collection[str] = (),
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult] | None:
+        """Send refs of a local repository on to its ``origin`` (see ``pushes.push_to_origin``).
+
+        None if the URL is not local, or the repository has no ``origin``.
+
+        Raises: RepositoryProblem.
+        """
+        location = locate(url)
+        if not location.local:
+            return None
+        return await pushes.push_to_origin(self.git, Path(location.url), refs, known, credentials)
+
+    def forget(self, url: str) -> None:
+        """Look again at this remote next time: something there was changed."""
+
+        def concerns(key: Hashable) -> bool:
+            return isinstance(key, tuple) and key[0] == url
+
+        self._states.forget(concerns)
