@@ -43,8 +43,9 @@ def begin_attempt(ctx: Context, obj: Resource, worker: WorkerInfo) -> dict[str, 
     Raises: Undeliverable (the object is not what the decision was made from).
     """
     info = task_info(obj)
-    if unready(ctx.world, info, ctx.clock.now()):
-        raise Undeliverable
+    reason = unready(ctx.world, info, ctx.clock.now())
+    if reason:
+        raise Undeliverable(f"the task is not ready: {reason}")
     status = dict(obj.get("status") or {})
     number = _last_number(status) + 1
     attempt: dict[str, Any] = {
@@ -82,7 +83,7 @@ def _pin(
         return
     branch = task_branch(info.project, info.name)
     attempt["ref"] = attempt_ref(info.uid, attempt["number"])
-    attempt["expected"] = project.refs.get(f"refs/heads/{branch}", "")
+    attempt["expected"] = expected_value(obj, project, f"refs/heads/{branch}")
     if info.kind == "integration":
         attempt["baseCommit"] = obj["spec"]["integration"]["baseCommit"]
         return
@@ -90,10 +91,31 @@ def _pin(
     for name in info.depends_on:
         done = ctx.world.dependency(info, name)
         if done is None or not done.head:
-            raise Undeliverable
+            raise Undeliverable(f"{name} has no result")
         dependencies.append({"task": name, "commit": done.head, "ref": done.head_ref})
     if dependencies:
         attempt["dependencies"] = dependencies
+
+
+def expected_value(obj: Resource, project: ProjectInfo, branch: str) -> str:
+    """The branch's value that an attempt may replace: one that this task made, else none.
+
+    A branch that this task's uid did not make is expected to be absent, so that a push to it is
+    refused.
+    """
+    value = project.refs.get(branch, "")
+    return value if value in made_by(obj, project.refs) else ""
+
+
+def made_by(obj: Resource, refs: Mapping[str, str]) -> set[str]:
+    """Commits that attempts of this task have made, as the remote and its status tell."""
+    mine = attempt_ref(obj["metadata"]["uid"], 0).removesuffix("0")
+    made = {commit for ref, commit in refs.items() if ref.startswith(mine)}
+    status = obj.get("status") or {}
+    made.update(a["headCommit"] for a in status.get("attempts") or () if a.get("headCommit"))
+    if status.get("headCommit"):
+        made.add(status["headCommit"])
+    return made
 
 
 def fold_old_attempts(status: dict[str, Any]) -> dict[str, Any]:
@@ -130,7 +152,7 @@ def user_record(ctx: Context, obj: Resource) -> tuple[dict[str, Any], dict[str, 
     attempt = obj["status"]["attempts"][-1]
     project = ctx.world.projects.get(project_key(info)) if info.project else None
     if info.project and project is None:
-        raise Undeliverable
+        raise Undeliverable(f"project {info.project} is gone")
     record: dict[str, Any] = {
         "type": "user",
         "epoch": ctx.epoch,
@@ -158,7 +180,7 @@ def _content(ctx: Context, obj: Resource, info: TaskInfo, attempt: Mapping[str, 
     spec = obj["spec"]
     text = resolve_text(obj, spec, "prompt", ctx.store.get)
     if text is None or isinstance(text, Unresolved):
-        raise Undeliverable
+        raise Undeliverable(text.message if text else "the task has no prompt")
     previous = _previous(obj["status"]["attempts"][:-1], info)
     if info.kind != "work":
         note = f"{retry_note(previous)}\n\n" if previous else ""
@@ -234,7 +256,7 @@ def _credentials(ctx: Context, project: ProjectInfo) -> dict[str, str] | None:
         if field in spec:
             value = resolve_secret(obj, spec[field], ctx.store.get)
             if isinstance(value, Unresolved):
-                raise Undeliverable
+                raise Undeliverable(value.message)
             secrets[name] = value
     if spec.get("knownHosts"):
         secrets["knownHosts"] = spec["knownHosts"]

@@ -12,7 +12,7 @@ from controller.reconcile.clock import Clock, stamp
 from controller.reconcile.queue import WorkQueue
 from controller.reconcile.transcripts import Transcripts
 from controller.reconcile.turns import Turns
-from controller.reconcile.world import World
+from controller.reconcile.world import TaskInfo, World
 from controller.repository.service import Repositories
 from controller.resources.conditions import set_condition
 from controller.resources.settings import Settings
@@ -41,6 +41,8 @@ class Context:
     queue: WorkQueue = field(default_factory=WorkQueue)
     observed: Callable[[Resource], None] = lambda _: None
     """Takes an object that was just written into the world (set by the manager)."""
+    refresh: Callable[[TaskInfo], None] = lambda _: None
+    """Put a task into the dispatcher's queue, or take it out (set by the manager)."""
     wake_dispatch: Callable[[], None] = lambda: None
     """Ask for a look at ready tasks and idle workers (set by the manager)."""
     delivered: set[str] = field(default_factory=set)

@@ -31,6 +31,7 @@ class Manager:
         self.ctx = ctx
         self._dispatcher = Dispatcher(ctx)
         ctx.observed = self.observe
+        ctx.refresh = self._dispatcher.refresh
         ctx.wake_dispatch = self._dispatcher.wake
         self._tasks = TaskReconciler(ctx)
         self._handlers = {
@@ -134,6 +135,8 @@ class Manager:
             before, info = world.observe_task(obj)
             if not initial:
                 self._dispatcher.refresh(info)
+                if before is not None and before.open_job and not info.open_job:
+                    self._dispatcher.wake()
                 if before is None or _differs(before, info):
                     self._task_changed(before, info)
         elif kind == "Project":

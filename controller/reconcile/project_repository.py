@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from controller.reconcile.context import Context
@@ -45,7 +44,6 @@ class ProjectRepository:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._seen: dict[Key, tuple[float, int, RemoteState]] = {}
-        self._looking: dict[Key, asyncio.Future[RemoteState]] = {}
 
     def forget(self, key: Key) -> None:
         """A Project is gone."""
@@ -80,7 +78,7 @@ class ProjectRepository:
         credentials = credentials_of(self._ctx, obj)
         repositories, name = self._ctx.repositories, obj["metadata"]["name"]
         branch = spec.get("baseBranch")
-        state = await repositories.inspect(location.url, branch, name, credentials)
+        state = await repositories.inspect(location.url, branch, name, credentials, fresh=True)
         if state.base_commit is None:
             store = self._ctx.stores / f"{obj['metadata']['uid']}.git"
             await repositories.ensure_base(location.url, state.base_branch, store, credentials)
@@ -88,7 +86,3 @@ class ProjectRepository:
                 location.url, state.base_branch, name, credentials, fresh=True
             )
         return state
-
-    def expire(self, key: Key) -> None:
-        """The next look must be a fresh one."""
-        self._seen.pop(key, None)

@@ -96,8 +96,8 @@ def facts_of(world: World, info: TaskInfo) -> TaskFacts:
         worker=info.worker,
         next_attempt_at=info.next_at or None,
         attempt=info.attempt,
-        attempt_state="Running" if info.open_job else "",
-        attempt_worker=info.open_swarm,
+        attempt_state=info.open_state,
+        attempt_worker=f"{info.open_swarm}/{info.open_worker}" if info.open_job else "",
         attempt_swarm=info.open_swarm,
     )
 

@@ -51,7 +51,7 @@ class Router:
                     "metadata": {
                         "name": name,
                         "namespace": info.key.namespace,
-                        "labels": {"codeswarm.dev/routed-from": info.key.name},
+                        "annotations": {"codeswarm.dev/routed-from": info.key.name},
                     },
                     "spec": {
                         "target": {"swarm": route.swarm, "workers": workers},

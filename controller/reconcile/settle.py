@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from controller.domain.outcome import Outcome, Verdict, interruption_class, lost, settle
@@ -15,14 +16,17 @@ from controller.domain.retry import (
     count,
     decide,
 )
+from controller.reconcile.attempts import made_by
 from controller.reconcile.clock import stamp
 from controller.reconcile.context import Context
 from controller.reconcile.plan import PlanStore
+from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.routes import Router
 from controller.reconcile.task_status import OF_A_RESULT, merge_usage, task_conditions
 from controller.reconcile.turns import TurnFacts
 from controller.reconcile.world import TaskInfo, project_key
 from controller.repository.problems import RepositoryProblem
+from controller.resources.names import task_branch
 from controller.store.base import Resource
 
 ANSWER_CHARACTERS = 8192
@@ -48,6 +52,11 @@ class Settler:
             if confirmed is None:
                 return CONFIRM_SECONDS
             outcome = confirmed
+        elif outcome.reason == "BranchConflict":
+            judged = await self._judge_conflict(obj, info, attempt, outcome)
+            if judged is None:
+                return CONFIRM_SECONDS
+            outcome = judged
         if outcome.verdict is Verdict.SUCCESS and info.kind == "plan" and outcome.plan:
             await self._plans.store(info, outcome.plan)
         await self._close(obj, info, attempt, turn, outcome)
@@ -91,8 +100,14 @@ class Settler:
         project = self._ctx.world.projects.get(project_key(info))
         if project is None or outcome.git is None:
             return lost("ProjectGone", "the project went away while the turn ran")
+        owner = self._ctx.store.get(project.key)
+        if owner is None:
+            return lost("ProjectGone", "the project went away while the turn ran")
         try:
-            value = await self._ctx.repositories.ref_value(project.url, attempt["ref"])
+            credentials = credentials_of(self._ctx, owner)
+            value = await self._ctx.repositories.ref_value(
+                project.url, attempt["ref"], credentials
+            )
         except RepositoryProblem as problem:
             self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
             return None
@@ -100,6 +115,56 @@ class Settler:
             found = f"is at {value[:12]}" if value else "is not there"
             return lost("NotDurable", f"{attempt['ref']} {found} at the remote")
         return outcome
+
+    async def _judge_conflict(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
+    ) -> Outcome | None:
+        """Whose is the branch that a push was refused on? Ours: again. Not ours: a person decides.
+
+        None while the remote cannot be read.
+        """
+        project = self._ctx.world.projects.get(project_key(info))
+        owner = self._ctx.store.get(project.key) if project else None
+        if project is None or owner is None:
+            return outcome
+        try:
+            state = await self._ctx.repositories.inspect(
+                project.url,
+                project.base_branch,
+                info.project,
+                credentials_of(self._ctx, owner),
+                fresh=True,
+            )
+        except RepositoryProblem as problem:
+            self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
+            return None
+        project.refs = state.refs
+        branch = task_branch(info.project, info.name)
+        value = state.refs.get(f"refs/heads/{branch}", "")
+        if not value or value in made_by(obj, state.refs):
+            return outcome
+        message = (
+            f"branch {branch} is at {value[:12]}, which this task did not make; the work is at "
+            f"{attempt['ref']}: rename or delete the branch, then `codeswarm retry {info.key.name}`"
+        )
+        return replace(
+            outcome,
+            verdict=Verdict.ATTENTION,
+            reason="BranchNotOurs",
+            message=message,
+            failure=FailureClass.TASK,
+        )
+
+    def _note_refs(self, info: TaskInfo, closed: dict[str, Any], outcome: Outcome) -> None:
+        """What the worker pushed is what the remote has now, whatever else came of the attempt."""
+        project = self._ctx.world.projects.get(project_key(info)) if info.project else None
+        git = outcome.git
+        if project is None or git is None or not git.pushed or "ref" not in closed:
+            return
+        pushed = {closed["ref"]: git.head_commit}
+        if outcome.reason not in ("BranchConflict", "BranchNotOurs"):
+            pushed[f"refs/heads/{task_branch(info.project, info.name)}"] = git.head_commit
+        project.refs = {**project.refs, **pushed}
 
     async def _close(
         self,
@@ -111,6 +176,7 @@ class Settler:
     ) -> None:
         status = dict(obj["status"])
         closed = self._closed(attempt, turn, outcome)
+        self._note_refs(info, closed, outcome)
         status["attempts"] = [*status["attempts"][:-1], closed]
         status.pop("blocker", None)
         status.pop("nextAttemptAt", None)
@@ -175,15 +241,11 @@ class Settler:
             git = outcome.git
             status["headCommit"], status["baseCommit"] = git.head_commit, git.base_commit
             status["headRef"] = closed["ref"]
-            status["branch"] = git.branch
+            status["branch"] = task_branch(info.project, info.name)
             status["filesChanged"] = list(git.files_changed)
             status["filesChangedCount"] = git.files_changed_count
             strays = outside(git.files_changed, info.owned_paths)
             warnings += [f"wrote outside its ownedPaths: {path}" for path in strays[:20]]
-            project = self._ctx.world.projects.get(project_key(info))
-            if project is not None:
-                head = {f"refs/heads/{git.branch}": git.head_commit, closed["ref"]: git.head_commit}
-                project.refs = {**project.refs, **head}
         if warnings:
             status["warnings"] = warnings[:50]
 

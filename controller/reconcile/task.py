@@ -17,7 +17,7 @@ from controller.reconcile.task_status import merge_usage, reset, task_conditions
 from controller.reconcile.turns import TurnFacts
 from controller.reconcile.world import TaskInfo, task_info
 from controller.resources.texts import Unresolved, resolve_text
-from controller.store.base import Key, Resource, key_of
+from controller.store.base import Key, Resource
 from providers.base import ProviderError
 
 FIRST_LOOK_SECONDS = 0.2
@@ -94,7 +94,8 @@ class TaskReconciler:
         if last is None or now - last >= REDELIVER_SECONDS:
             try:
                 await deliver(self._ctx, obj)
-            except (ProviderError, Undeliverable):
+            except (ProviderError, Undeliverable) as error:
+                self._ctx.event(obj, "NotDelivered", str(error), warning=True)
                 return 1.0
             self._delivered_at[injection] = now
         return REDELIVER_SECONDS
@@ -154,8 +155,9 @@ class TaskReconciler:
         age = self._ctx.clock.now() - (seconds_of(info.created) or 0.0)
         if not status and 0 <= age < FIRST_LOOK_SECONDS:
             return FIRST_LOOK_SECONDS
-        if self._ctx.world.is_reserved(key_of(obj)):
+        if self._ctx.world.is_reserved(info.key):
             return 1.0
+        self._ctx.refresh(info)
         problem = self._unresolved(obj)
         blocker = explain(self._ctx.world, info, self._ctx.clock.now())
         writer = ConditionWriter(obj, self._ctx.now())

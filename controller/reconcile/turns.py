@@ -7,6 +7,7 @@ same result for any such arrival of the same records.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ from worker import records as rec
 
 MAX_MERGES = 1000
 MAX_SESSIONS = 100
+SETTLED = 64
 
 
 @dataclass(slots=True)
@@ -49,6 +51,8 @@ class WorkerFacts:
     active: str = ""
     """Injection of the turn that runs now, if any."""
     last_event: str = ""
+    settled: deque[str] = field(default_factory=lambda: deque(maxlen=SETTLED))
+    """Injections whose outcome is in status: what still comes of them says nothing new."""
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -89,6 +93,8 @@ class Turns:
     def forget(self, injection: str) -> None:
         """Drop a turn whose outcome is in status."""
         turn = self.turns.pop(injection, None)
+        if turn is not None and turn.job in self.workers:
+            self.workers[turn.job].settled.append(injection)
         if turn is not None and turn.merges:
             self.merges[injection.rpartition(".")[0]] = turn.merges
 
@@ -100,6 +106,8 @@ class Turns:
             self._thread_status(worker, data)
         injection = record.get("injection_id")
         if not injection:
+            return None
+        if injection in worker.settled:
             return None
         worker.last_event = event
         turn = self.turns.get(injection)

@@ -55,6 +55,8 @@ class TaskInfo:
     open_job: str
     open_injection: str
     open_swarm: str
+    open_state: str
+    open_worker: int
     head: str
     head_ref: str
     inputs: dict[str, str]
@@ -413,6 +415,8 @@ def task_info(obj: Resource) -> TaskInfo:
         open_job=last["job"] if is_open else "",
         open_injection=last["injectionId"] if is_open else "",
         open_swarm=last["swarm"] if is_open else "",
+        open_state=last["state"] if is_open else "",
+        open_worker=last["worker"] if is_open else 0,
         head=status.get("headCommit", "") if succeeded else "",
         head_ref=status.get("headRef", "") if succeeded else "",
         inputs={d["task"]: d["commit"] for d in last.get("dependencies") or ()},

@@ -1,0 +1,48 @@
+# Every target sets up what it needs; nothing but Python 3.11+ (with venv), git and make is assumed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: setup dev quickstart check lint test soak bench clean help
+
+help:  ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.installed: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@ $(VENV)/.installed
+
+setup: $(VENV)/.installed  ## install codeswarm into .venv
+
+dev: $(VENV)/.dev  ## install what developers need as well
+
+quickstart: setup  ## run the main job on examples/quickstart
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart/run.sh
+
+lint: dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+check: lint  ## lint, types and unit tests, under a minute
+	$(BIN)/pytest -q -n 2 -m "not e2e and not cluster and not soak"
+
+test: lint  ## everything but the soak tests
+	$(BIN)/pytest -q -n 2 -m "not soak"
+
+soak: dev  ## random kills for minutes
+	$(BIN)/pytest -q -m soak --timeout=1800
+
+bench: dev  ## measure; figures go to docs/performance.md
+	$(BIN)/python -m bench
+
+clean:  ## remove what the targets made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache .codeswarm-quickstart

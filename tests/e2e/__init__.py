@@ -1,0 +1,1 @@
+"""Whole runs: a real controller, real workers, real repositories."""
