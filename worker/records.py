@@ -13,7 +13,10 @@ Standard library only: this package is shipped to nodes as one file.
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, TypedDict
+
+if TYPE_CHECKING:
+    from typing import NotRequired  # Python 3.11; nodes may have 3.9
 
 # --- inbox -----------------------------------------------------------------------------------
 
@@ -70,7 +73,7 @@ class TaskRef(TypedDict):
 class UserRecord(TypedDict):
     """Starts a turn."""
 
-    type: str  # "user"
+    type: Literal["user"]
     epoch: int  # the controller's incarnation; lower than one seen before: ignored
     injection_id: str  # accepted once
     content: str  # the whole prompt
@@ -88,13 +91,14 @@ class ControlPayload(TypedDict):
     reason: NotRequired[str]  # interrupt: Timeout, Stalled, Cancelled, Superseded, ...
     request_id: NotRequired[str]  # approval
     decision: NotRequired[str]  # approval: approve | deny
+    by: NotRequired[str]  # approval: who decided
     content: NotRequired[str]  # steer
 
 
 class ControlRecord(TypedDict):
     """Acts on the worker or its running turn."""
 
-    type: str  # "control"
+    type: Literal["control"]
     epoch: int
     payload: ControlPayload
 

@@ -1,1 +1,1 @@
-""""""
+"""Agent runtimes: what turns a prompt into work."""

@@ -1,0 +1,87 @@
+"""``python -m worker BASE_DIR`` or ``python worker-....pyz BASE_DIR``: one worker's process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from worker import children, config, identity
+from worker.errors import ConfigError, TurnError
+from worker.loop import Loop
+from worker.runtimes.base import Runtime
+
+USAGE = "usage: worker BASE_DIR (or CODESWARM_BASE_DIR)"
+
+
+def main(arguments: list[str]) -> int:
+    """Run a worker in its folder until it is told to end; the exit code.
+
+    0: told to end, or another process runs in this folder; 1: the system prompt failed or the
+    folder is gone; 2: the settings cannot be used.
+    """
+    if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
+        return _complain(USAGE)
+    folder = arguments[0] if arguments else os.environ.get(config.BASE_VARIABLE)
+    if not folder:
+        return _complain(USAGE)
+    base = Path(folder).absolute()
+    try:
+        lock = identity.FolderLock(base)
+    except identity.AlreadyRunning as error:
+        print(error, file=sys.stderr)
+        return 0
+    except OSError as error:
+        return _complain(f"{base}: {error.strerror}")
+    with lock:
+        return _live(base)
+
+
+def _live(base: Path) -> int:
+    earlier = identity.write_identity(base)
+    try:
+        settings = config.load(base, os.environ)
+        runtime = make_runtime(settings)
+        children.become_subreaper()
+        if earlier:
+            _end_orphans()
+        return Loop(settings, runtime, dict(os.environ)).run()
+    except (ConfigError, TurnError) as error:
+        return _complain(str(error))
+
+
+def _end_orphans() -> None:
+    """End what an earlier process of this worker left behind when it was killed."""
+    job, folder = config.JOB_VARIABLE, config.BASE_VARIABLE
+    children.kill_marked({job: os.environ[job], folder: os.environ[folder]})
+
+
+def make_runtime(settings: config.Config) -> Runtime:
+    """The agent that the settings name.
+
+    Raises: ConfigError.
+    """
+    if settings.runtime == "mock":
+        from worker.runtimes.mock import MockRuntime
+
+        return MockRuntime(settings.agent.mock_delay_seconds, settings.agent.model)
+    raise ConfigError(
+        f"worker.json: runtime {settings.runtime!r} is not known here (there is: mock)"
+    )
+
+
+def _complain(message: str) -> int:
+    print(f"worker: {message}", file=sys.stderr)
+    return 2
+
+
+def run() -> None:
+    """The process's entry point."""
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # a turn's thread that hangs must not keep the process
+
+
+if __name__ == "__main__":
+    run()

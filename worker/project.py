@@ -1,0 +1,180 @@
+"""A project's turn: check out, let the agent work, commit, push, and say what git says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from worker import credentials, records
+from worker.agentgit import Identity
+from worker.checkout import Change, Checkout, Places
+from worker.config import Config
+from worker.errors import TurnError
+from worker.git import Git, display
+from worker.objectstore import ObjectStore, Remote
+from worker.publish import push
+from worker.records import DependencyRef, MergeRef, RepositoryRef, UserRecord
+from worker.runtimes.base import Emit
+from worker.scope import TurnScope
+
+MAX_FILES = 200
+MAX_TITLE = 200
+
+IdentityOf = Callable[[TurnScope], Identity]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """One head that is in the result, and how it came there."""
+
+    task: str
+    commit: str
+    state: str  # merged | resolved | already
+
+
+class ProjectTurn:
+    """The repository's side of one attempt.
+
+    Args:
+        config: the worker's.
+        record: what started the turn; it names a repository.
+        scope: the turn.
+        emit: adds an event.
+        environ: environment for git.
+        identity: who commits.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        record: UserRecord,
+        scope: TurnScope,
+        emit: Emit,
+        environ: Mapping[str, str],
+        identity: Identity,
+    ) -> None:
+        self.repository: RepositoryRef = record["repository"]
+        self.task = record["task"]
+        self._config = config
+        self._emit = emit
+        self._credentials = credentials.take(config.base, record.get("secrets"))
+        git = Git(scope, config.base / "git", environ)
+        self._store = ObjectStore(self._store_path(), git)
+        places = Places(config.base / "git", config.workspace, self._store.objects)
+        self.checkout = Checkout(scope, places, environ, identity)
+        self.start = ""
+        """The commit that the agent begins with."""
+
+    def _store_path(self) -> Path:
+        named = self.repository.get("store")
+        return (
+            Path(named) if named else self._config.stores / f"{self.repository['project_uid']}.git"
+        )
+
+    def _remote(self) -> AbstractContextManager[Remote]:
+        return credentials.remote(self._config.base, self.repository["url"], self._credentials)
+
+    def check_out(self, heads: Sequence[DependencyRef] | Sequence[MergeRef]) -> None:
+        """Have the base commit in a clean work tree, and these heads at hand.
+
+        Raises: TurnError, Interrupted, OSError.
+        """
+        with self._remote() as remote:
+            self._store.provide(self.repository, heads, remote)
+        self.checkout.start(self.repository["base_commit"])
+        self.start = self.checkout.head
+
+    def check_out_with_dependencies(self) -> list[bytes]:
+        """Have the base with the finished dependencies merged in; the paths that conflict.
+
+        A conflicting merge is committed with its markers in the files, so that the next ones can
+        follow and the agent's own git is in a plain state.
+
+        Raises: TurnError, Interrupted, OSError.
+        """
+        heads = self.repository["dependencies"]
+        self.check_out(heads)
+        conflicts: set[bytes] = set()
+        for head in heads:
+            message = f"Merge {head['task']}"
+            found = self.checkout.merge(head["commit"], message, fast_forward=True)
+            if found:
+                self.checkout.conclude_merge(f"{message}, with conflicts")
+            conflicts.update(found)
+        self.start = self.checkout.head
+        self.checkout.show_agent()
+        return sorted(conflicts)
+
+    def deliver(self, conflicts: Sequence[bytes]) -> None:
+        """Commit what the agent left, push it, and report it.
+
+        Args:
+            conflicts: what the agent had to resolve.
+
+        Raises: TurnError, Interrupted, OSError.
+        """
+        self.checkout.take_over()
+        left = [display(path) for path in conflicts if self.checkout.has_markers(path)]
+        if left:
+            raise TurnError("task", f"conflict markers are left in {', '.join(left)}")
+        changes = self.checkout.commit(self.start, commit_message(self.task))
+        self.publish(self.repository["base_commit"], changes)
+
+    def publish(self, base: str, changes: Sequence[Change], merges: Sequence[Merged] = ()) -> None:
+        """Push the head and report it.
+
+        Args:
+            base: the commit to name as base.
+            changes: what to report as changed files.
+            merges: what was integrated.
+
+        Raises: TurnError, Interrupted.
+        """
+        head = self.checkout.head
+        told: dict[str, Any] = {
+            "base_commit": base,
+            "head_commit": head,
+            "attempt_ref": self.repository.get("attempt_ref"),
+            "branch": self.repository.get("branch"),
+            "files_changed": [display(change.path) for change in changes[:MAX_FILES]],
+            "files_changed_count": len(changes),
+            "merges": [vars(merge) for merge in merges] if merges else None,
+        }
+        try:
+            with self._remote() as remote:
+                told["pushed"] = push(self.checkout.git, self.repository, head, remote)
+        except TurnError as error:
+            if error.kind == "branch_conflict":  # the attempt's own ref has the work
+                self._report({**told, "pushed": True, "branch": None})
+            raise
+        self._report(told)
+
+    def _report(self, told: Mapping[str, Any]) -> None:
+        self._emit(records.TASK_COMPLETE, {k: v for k, v in told.items() if v is not None})
+
+
+def commit_message(task: records.TaskRef) -> str:
+    """The message of what the worker commits for an agent."""
+    title = " ".join((task.get("title") or task["name"]).split())[:MAX_TITLE]
+    return f"{title}\n\nCodeswarm-Task: {task['uid']}\n"
+
+
+def find_identity(scope: TurnScope, config: Config, environ: Mapping[str, str]) -> Identity:
+    """Who commits: as the user's git configuration says, else the worker itself.
+
+    Raises: TurnError, Interrupted.
+    """
+    git = Git(scope, Path("/nowhere"), environ)  # no repository: only the user's and the system's
+    asked = ("config", "--get-regexp", r"^user\.(name|email)$")
+    found = dict(
+        line.partition(" ")[::2]
+        for line in git.run(*asked, ok=(0, 1)).output.decode("utf-8", "replace").splitlines()
+    )
+    return Identity(
+        name=found.get("user.name") or f"Codeswarm {config.job}",
+        email=found.get("user.email") or f"{config.job}@codeswarm.invalid",
+    )

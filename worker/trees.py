@@ -1,0 +1,76 @@
+"""Handling what an agent left, however it is protected, without following a link.
+
+No process of the agent lives when these are called, so nothing changes under them.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import subprocess
+from pathlib import Path
+
+# The tools, for what Python cannot: paths longer than the system takes in one piece.
+_STUBBORN = 'chmod -R u+rwx -- "$1"; exec rm -rf -- "$1"'
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, link or whole folder; nothing happens if it is not there.
+
+    Raises: OSError.
+    """
+    name = str(path)
+    try:
+        mode = os.lstat(name).st_mode
+    except FileNotFoundError:
+        return
+    try:
+        if stat.S_ISDIR(mode):
+            _remove_folder(path)
+        else:
+            path.unlink()
+    except (OSError, RecursionError) as error:
+        subprocess.run(
+            ["/bin/sh", "-c", _STUBBORN, "sh", name],
+            stdin=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            check=False,
+        )
+        if os.path.lexists(name):
+            raise OSError(f"{name} cannot be removed") from error
+
+
+def _remove_folder(folder: Path) -> None:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                _remove_folder(Path(entry.path))
+            else:
+                Path(entry.path).unlink()
+    folder.rmdir()
+
+
+def is_below(root: Path, path: Path) -> bool:
+    """Whether a path below ``root`` is a folder that can be reached without following a link."""
+    current = root
+    for part in path.relative_to(root).parts:
+        current = current / part
+        try:
+            if not stat.S_ISDIR(current.lstat().st_mode):
+                return False
+        except OSError:
+            return False
+    return True
+
+
+def write_anew(path: Path, text: str) -> None:
+    """Write a file, whatever was there: nothing is written through a link.
+
+    Raises: OSError.
+    """
+    remove_tree(path)
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        os.write(handle, text.encode())
+    finally:
+        os.close(handle)
