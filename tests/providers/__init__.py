@@ -1,0 +1,1 @@
+"""Compute: where workers run, and their mail."""
