@@ -133,14 +133,17 @@ def blocker(task: TaskFacts, world: World) -> Blocker | None:
     """The reason why the task waits; None if it runs, is finished, or could start now."""
     if task.phase in FINISHED or task.attempt_state in AT_WORK:
         return None
+    return gate(task, world) or _swarms(task, world) or _turn(task, world)
+
+
+def gate(task: TaskFacts, world: World) -> Blocker | None:
+    """The reason why the task is no candidate for a worker, whatever workers there are."""
     return (
         _own(task)
         or _project(task, world)
         or _dependencies(task, world)
         or _halted_project(task, world)
         or _backoff(task, world)
-        or _swarms(task, world)
-        or _turn(task, world)
     )
 
 

@@ -14,7 +14,6 @@ from controller.reconcile.world import (
     TaskInfo,
     WorkerInfo,
     project_key,
-    task_info,
 )
 from controller.resources.names import attempt_ref, injection_id, task_branch
 from controller.resources.texts import Unresolved, resolve_secret, resolve_text
@@ -42,7 +41,7 @@ def begin_attempt(ctx: Context, obj: Resource, worker: WorkerInfo) -> dict[str, 
 
     Raises: Undeliverable (the object is not what the decision was made from).
     """
-    info = task_info(obj)
+    info = ctx.world.info_of(obj)
     reason = unready(ctx.world, info, ctx.clock.now())
     if reason:
         raise Undeliverable(f"the task is not ready: {reason}")
@@ -148,7 +147,7 @@ def user_record(ctx: Context, obj: Resource) -> tuple[dict[str, Any], dict[str, 
 
     Raises: Undeliverable (a text, a ConfigMap or a Secret is missing).
     """
-    info = task_info(obj)
+    info = ctx.world.info_of(obj)
     attempt = obj["status"]["attempts"][-1]
     project = ctx.world.projects.get(project_key(info)) if info.project else None
     if info.project and project is None:

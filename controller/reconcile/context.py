@@ -84,15 +84,11 @@ class Context:
 
         Raises: ProviderError (``SwarmGone``).
         """
-        obj = self.store.get(swarm)
-        effective = ((obj or {}).get("status") or {}).get("effective") or {}
-        name, parameters = next(iter((effective.get("provider") or {}).items()), ("", {}))
-        provider = self.providers.get(name)
-        if obj is None or provider is None:
+        info = self.world.swarms.get(swarm)
+        provider = self.providers.get(info.provider) if info else None
+        if info is None or provider is None:
             raise ProviderError("SwarmGone", f"swarm {swarm.name} is gone")
-        meta = obj["metadata"]
-        handle = SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
-        return handle, provider
+        return info.handle, provider
 
     def report(self, key: Key, error: BaseException) -> None:
         """Log what should not have happened; the key's pass is tried again."""

@@ -21,6 +21,9 @@ from controller.reconcile.world import TaskInfo, WorkerInfo, project_key
 from controller.store.base import Conflict, Key, NotFound
 from providers.base import ProviderError
 
+ACKNOWLEDGE_SECONDS = 10.0
+"""After this long without a word from the worker the record is delivered again."""
+
 
 def swarm_id(namespace: str, name: str) -> str:
     """A swarm's name in pools: tasks of several namespaces share one queue."""
@@ -38,6 +41,10 @@ class Dispatcher:
 
     def __len__(self) -> int:
         return len(self._ready)
+
+    def __contains__(self, key: Key) -> bool:
+        """Whether a task only waits for a worker."""
+        return key in self._ready
 
     def wake(self) -> None:
         """Ask for a look; several wishes of one turn of the event loop are one look."""
@@ -133,6 +140,7 @@ class Dispatcher:
         status = begin_attempt(self._ctx, obj, worker)
         stored = await self._ctx.write_status(obj, status)
         await deliver(self._ctx, stored)
+        self._ctx.queue.add(key, after=ACKNOWLEDGE_SECONDS)
         self._ctx.queue.add(worker.swarm, after=1.0)
 
     async def close(self) -> None:

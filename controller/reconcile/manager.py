@@ -9,7 +9,7 @@ from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
 from controller.reconcile.project import ProjectReconciler
 from controller.reconcile.swarm import SwarmReconciler
-from controller.reconcile.task import TaskReconciler
+from controller.reconcile.task import FIRST_LOOK_SECONDS, TaskReconciler
 from controller.reconcile.turns import TurnFacts, parse
 from controller.reconcile.world import TaskInfo, project_key, swarm_key
 from controller.store.base import Change, Conflict, Key, NotFound, Resource, key_of
@@ -18,6 +18,7 @@ from worker import records as rec
 
 KINDS = ("SwarmClass", "Swarm", "Project", "Task")
 RESYNC_SECONDS = 60.0
+SAVE_SECONDS = 1.0
 PASSES = 16
 FOLLOW_SECONDS = 0.05
 """A turn that ends within this time is settled without having been written as running."""
@@ -60,6 +61,7 @@ class Manager:
             for n in range(PASSES)
         ]
         self._running.append(loop.create_task(self._resync(), name="resync"))
+        self._running.append(loop.create_task(self._save(), name="save"))
 
     async def stop(self) -> None:
         """Stop converging; workers run on."""
@@ -71,6 +73,12 @@ class Manager:
         for provider in self.ctx.providers.values():
             await provider.close()
         self.ctx.transcripts.close_all()
+
+    async def _save(self) -> None:
+        """Note now and then how far mail is settled."""
+        while True:
+            await asyncio.sleep(SAVE_SECONDS)
+            self.ctx.transcripts.flush()
 
     async def _resync(self) -> None:
         """Look at everything unfinished now and then, whatever was missed."""
@@ -106,11 +114,18 @@ class Manager:
 
     def on_changes(self, changes: Iterable[Change]) -> None:
         """Objects that differ from before, by anybody's hand."""
+        # After those who wait for their own writes have taken them over.
+        asyncio.get_running_loop().call_soon(self._take, list(changes))
+
+    def _take(self, changes: list[Change]) -> None:
         for change in changes:
+            if change.version and change.version == self.ctx.world.version(change.key):
+                continue  # our own write: its writer has taken it over, and wakes whom it concerns
             obj = None if change.deleted else self.ctx.store.get(change.key)
             if obj is not None:
                 self.observe(obj)
-                self.ctx.queue.add(change.key)
+                new = "status" not in obj and change.key in self._dispatcher
+                self.ctx.queue.add(change.key, after=FIRST_LOOK_SECONDS if new else 0.0)
             else:
                 self._forget(change.key)
 
@@ -137,6 +152,11 @@ class Manager:
                 self._dispatcher.refresh(info)
                 if before is not None and before.open_job and not info.open_job:
                     self._dispatcher.wake()
+                if before is None:
+                    waits = info.key in self._dispatcher
+                    self.ctx.queue.add(info.key, after=FIRST_LOOK_SECONDS if waits else 0.0)
+                elif _wants(before) != _wants(info):
+                    self.ctx.queue.add(info.key)
                 if before is None or _differs(before, info):
                     self._task_changed(before, info)
         elif kind == "Project":
@@ -269,6 +289,11 @@ def _differs(before: TaskInfo, after: TaskInfo) -> bool:
         after.revision,
         after.open_job,
     )
+
+
+def _wants(info: TaskInfo) -> tuple[object, ...]:
+    """What a task's own pass acts on, besides its attempts."""
+    return (info.uid, info.revision, info.cancel, info.suspend, info.deleting, info.priority)
 
 
 def _gates(info: object) -> tuple[object, ...]:

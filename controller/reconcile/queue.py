@@ -101,6 +101,7 @@ class WorkQueue:
                 await self._wake.wait()
             key = self._ready.popleft()
             del self._queued[key]
+            self._due.pop(key, None)  # this pass sees whatever that wish was for
             self._active.add(key)
             delay: float | None
             try:

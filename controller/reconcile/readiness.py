@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.domain.blockers import Cause, ProjectFacts, SwarmFacts, TaskFacts, blocker
+from controller.domain.blockers import Cause, ProjectFacts, SwarmFacts, TaskFacts, blocker, gate
 from controller.reconcile.world import FINISHED, TaskInfo, World, project_key
 from controller.resources.names import task_object_name
 from controller.store.base import Key
-
-WAITS_FOR_A_WORKER = frozenset(
-    {
-        "OwnedPathsInUse", "MaxParallel", "NoIdleWorker", "SwarmNotReady", "SwarmNotFound",
-        "WorkerNotFound", "BudgetExceeded", "Unpriced", "QuotaExhausted",
-    }
-)  # fmt: skip
-"""Reasons that the dispatcher looks at by itself; a task with another one is not ready."""
-
 
 def pool_of(world: World, info: TaskInfo) -> tuple[str, ...]:
     """The swarms that a task may run on."""
@@ -106,10 +97,8 @@ def unready(world: World, info: TaskInfo, now: float) -> str:
     """Why a task is no candidate for a worker (a reason), or an empty string."""
     if info.finished or info.open_job or info.expands or info.cancel or info.deleting:
         return "NotWaiting"
-    found = blocker(facts_of(world, info), View(world, info.key.namespace, now))
-    if found is None or found.reason in WAITS_FOR_A_WORKER:
-        return ""
-    return found.reason
+    found = gate(facts_of(world, info), View(world, info.key.namespace, now))
+    return found.reason if found else ""
 
 
 def explain(world: World, info: TaskInfo, now: float) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from controller.domain.retry import (
     decide,
 )
 from controller.reconcile.attempts import made_by
-from controller.reconcile.clock import stamp
+from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import Context
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.project_repository import credentials_of
@@ -59,8 +59,7 @@ class Settler:
             outcome = judged
         if outcome.verdict is Verdict.SUCCESS and info.kind == "plan" and outcome.plan:
             await self._plans.store(info, outcome.plan)
-        await self._close(obj, info, attempt, turn, outcome)
-        return None
+        return await self._close(obj, info, attempt, turn, outcome)
 
     async def lost(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts | None
@@ -73,8 +72,7 @@ class Settler:
         else:
             where = f"{attempt['swarm']}/{attempt['worker']}"
             outcome = lost("WorkerLost", f"worker {where} ({attempt['job']}) went away")
-        await self._close(obj, info, attempt, turn, outcome)
-        return None
+        return await self._close(obj, info, attempt, turn, outcome)
 
     @staticmethod
     def _outcome(
@@ -173,7 +171,8 @@ class Settler:
         attempt: dict[str, Any],
         turn: TurnFacts | None,
         outcome: Outcome,
-    ) -> None:
+    ) -> float | None:
+        """Write the end of an attempt; seconds until the task wants its next pass."""
         status = dict(obj["status"])
         closed = self._closed(attempt, turn, outcome)
         self._note_refs(info, closed, outcome)
@@ -194,6 +193,14 @@ class Settler:
         self._tell(stored, info, closed, outcome)
         if outcome.verdict is Verdict.SUCCESS:
             await self._router.route(stored, info, closed, outcome.answer)
+        return self._next_pass(stored, info)
+
+    def _next_pass(self, stored: Resource, info: TaskInfo) -> float | None:
+        after = seconds_of(stored["status"].get("nextAttemptAt"))
+        if after is not None:
+            return max(0.0, after - self._ctx.clock.now()) + 0.005
+        more = "usage" in stored["status"] or "ttlSecondsAfterFinished" in stored["spec"]
+        return 0.01 if more or stored["status"]["phase"] == "Waiting" else None
 
     def _closed(
         self, attempt: dict[str, Any], turn: TurnFacts | None, outcome: Outcome

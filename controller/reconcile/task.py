@@ -15,12 +15,12 @@ from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
 from controller.reconcile.task_status import merge_usage, reset, task_conditions
 from controller.reconcile.turns import TurnFacts
-from controller.reconcile.world import TaskInfo, task_info
+from controller.reconcile.world import TaskInfo
 from controller.resources.texts import Unresolved, resolve_text
 from controller.store.base import Key, Resource
 from providers.base import ProviderError
 
-FIRST_LOOK_SECONDS = 0.2
+FIRST_LOOK_SECONDS = 1.0
 """A task that gets a worker within this time is never written as waiting."""
 REDELIVER_SECONDS = 10.0
 USAGE_SECONDS = 1.0
@@ -43,7 +43,7 @@ class TaskReconciler:
         obj = self._ctx.store.get(key)
         if obj is None:
             return None
-        info = task_info(obj)
+        info = self._ctx.world.info_of(obj)
         status = obj.get("status") or {}
         attempt = open_attempt(status)
         if attempt is not None:
@@ -129,14 +129,14 @@ class TaskReconciler:
             if info.phase != "Succeeded" and not info.cancel:
                 self._ctx.event(obj, "RetryRequested", "a person asked for another attempt")
                 await self._ctx.write_status(obj, reset(self._ctx, obj, "Retried", retry=token))
-                return None
+                return FIRST_LOOK_SECONDS
             await self._ctx.write_status(obj, {**status, "observedRetry": token})
             return None
         reason = stale_success(self._ctx.world, info)
         if reason:
             self._ctx.event(obj, "Reset", reason)
             await self._ctx.write_status(obj, reset(self._ctx, obj, "Reset"))
-            return None
+            return FIRST_LOOK_SECONDS
         if status.get("observedGeneration") != obj["metadata"]["generation"]:
             fresh = {**status, "observedGeneration": obj["metadata"]["generation"]}
             task_conditions(self._ctx, obj, fresh)

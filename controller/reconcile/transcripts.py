@@ -22,6 +22,7 @@ class Transcripts:
         self._paths: dict[str, Path] = {}
         self._ends: dict[str, int] = {}
         self._settled: dict[str, int] = {}
+        self._unsaved: set[str] = set()
 
     def open(self, namespace: str, swarm: str, uid: str, job: str) -> int:
         """Begin a job's transcript; returns the settled offset, bytes."""
@@ -56,15 +57,26 @@ class Transcripts:
         self._ends[batch.job] = max(self._ends.get(batch.job, 0), batch.end)
 
     def settle(self, job: str) -> None:
-        """All turns read so far are in status: a restart need not read them again."""
-        path, end = self._paths.get(job), self._ends.get(job, 0)
-        if path is None or end <= self._settled.get(job, 0):
-            return
-        self._settled[job] = end
-        path.with_suffix(".settled").write_text(str(end))
+        """All turns read so far are in status: a restart need not read them again.
+
+        Noted by the next ``flush``; losing the note only makes a restart read more.
+        """
+        end = self._ends.get(job, 0)
+        if job in self._paths and end > self._settled.get(job, 0):
+            self._settled[job] = end
+            self._unsaved.add(job)
+
+    def flush(self) -> None:
+        """Save how far each job's turns are settled."""
+        for job in self._unsaved:
+            path = self._paths.get(job)
+            if path is not None:
+                path.with_suffix(".settled").write_text(str(self._settled[job]))
+        self._unsaved.clear()
 
     def close(self, job: str) -> None:
         """A job is gone; its transcript stays."""
+        self.flush()
         handle = self._files.pop(job, None)
         if handle is not None:
             os.close(handle)

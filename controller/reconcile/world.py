@@ -16,6 +16,7 @@ from controller.domain.usage import ZERO, Usage, from_status
 from controller.reconcile.clock import seconds_of
 from controller.resources.conditions import find
 from controller.store.base import Key, Resource
+from providers.base import SwarmHandle
 
 FINISHED = frozenset({"Succeeded", "Failed", "Cancelled"})
 OPEN_STATES = frozenset({"Assigned", "Running", "Interrupting"})
@@ -28,6 +29,7 @@ class TaskInfo:
 
     key: Key
     uid: str
+    version: str
     created: str
     kind: str
     project: str
@@ -86,9 +88,12 @@ class SwarmInfo:
 
     key: Key
     uid: str
+    version: str
     deleting: bool
     accepted: bool
     reason: str
+    handle: SwarmHandle
+    provider: str
     halted: str = ""
     """A blocker reason that stops new turns (budget, quota)."""
     observed: bool = False
@@ -103,6 +108,7 @@ class ProjectInfo:
 
     key: Key
     uid: str
+    version: str
     generation: int
     deleting: bool
     accepted: bool
@@ -279,6 +285,26 @@ class World:
         """Tasks that name this swarm as their target."""
         return (self.tasks[key] for key in list(self._targeting.get(swarm, ())))
 
+    def version(self, key: Key) -> str:
+        """The resourceVersion of an object as it is known here; empty if it is not."""
+        infos: Mapping[Key, TaskInfo | ProjectInfo | SwarmInfo] = {}
+        if key.kind == "Task":
+            infos = self.tasks
+        elif key.kind == "Project":
+            infos = self.projects
+        elif key.kind == "Swarm":
+            infos = self.swarms
+        found = infos.get(key)
+        return found.version if found else ""
+
+    def info_of(self, obj: Resource) -> TaskInfo:
+        """The compact form of a Task as read, without making it anew where it is known."""
+        meta = obj["metadata"]
+        known = self.tasks.get(Key("Task", meta["namespace"], meta["name"]))
+        if known is not None and known.version == meta["resourceVersion"]:
+            return known
+        return task_info(obj)
+
     # --- projects and swarms -----------------------------------------------------------------
 
     def observe_project(self, obj: Resource) -> tuple[ProjectInfo | None, ProjectInfo]:
@@ -305,7 +331,18 @@ class World:
         key = Key("Swarm", meta["namespace"], meta["name"])
         before = self.swarms.get(key)
         accepted, reason = _accepted(obj)
-        info = SwarmInfo(key, meta["uid"], "deletionTimestamp" in meta, accepted, reason)
+        effective = (obj.get("status") or {}).get("effective") or {}
+        provider, parameters = next(iter((effective.get("provider") or {}).items()), ("", {}))
+        info = SwarmInfo(
+            key=key,
+            uid=meta["uid"],
+            version=meta["resourceVersion"],
+            deleting="deletionTimestamp" in meta,
+            accepted=accepted,
+            reason=reason,
+            handle=SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {}),
+            provider=provider,
+        )
         if before is not None and before.uid == info.uid:
             info.halted, info.workers = before.halted, before.workers
             info.observed = before.observed
@@ -391,6 +428,7 @@ def task_info(obj: Resource) -> TaskInfo:
     return TaskInfo(
         key=Key("Task", meta["namespace"], meta["name"]),
         uid=meta["uid"],
+        version=meta["resourceVersion"],
         created=meta["creationTimestamp"],
         kind=spec.get("type") or ("work" if project else "prompt"),
         project=project,
@@ -432,6 +470,7 @@ def project_info(obj: Resource) -> ProjectInfo:
     return ProjectInfo(
         key=Key("Project", meta["namespace"], meta["name"]),
         uid=meta["uid"],
+        version=meta["resourceVersion"],
         generation=meta["generation"],
         deleting="deletionTimestamp" in meta,
         accepted=_accepted(obj)[0],

@@ -59,6 +59,8 @@ class Change:
     key: Key
     uid: str
     deleted: bool = False
+    version: str = ""
+    """The resourceVersion that the object has now."""
 
 
 @dataclass(frozen=True, slots=True)

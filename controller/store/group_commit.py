@@ -149,10 +149,10 @@ class GroupWriter:
         except Exception as error:
             self._fail(batch, events, error)
             return
-        if changes:
-            self._report(changes)
         for operation in batch:
             _settle(operation)
+        if changes:  # after those who wait for their own writes are told
+            self._report(changes)
 
     def _take_events(self) -> list[Happening]:
         events = list(self._events)

@@ -179,8 +179,8 @@ def read_changes(connection: sqlite3.Connection, revision: int) -> tuple[list[Ch
     """What changed after ``revision``, in order, and the revision that this reaches to."""
     rows = connection.execute(_CHANGES, (revision,)).fetchall()
     changes = [
-        Change(Key(kind, namespace, name), uid, bool(deleted))
-        for _, kind, namespace, name, uid, deleted in rows
+        Change(Key(kind, namespace, name), uid, bool(deleted), str(version))
+        for version, kind, namespace, name, uid, deleted in rows
     ]
     return changes, rows[-1][0] if rows else revision
 

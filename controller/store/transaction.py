@@ -208,8 +208,8 @@ class Transaction:
 
     def _changed(self, key: Key, uid: str, deleted: bool = False) -> int:
         self._changes.pop((key, uid), None)
-        self._changes[key, uid] = Change(key, uid, deleted)
         self.revision += 1
+        self._changes[key, uid] = Change(key, uid, deleted, str(self.revision))
         return self.revision
 
     def _update(self, stored: _Stored, draft: Draft) -> Resource:

@@ -1,0 +1,1 @@
+"""Benchmarks: each module measures one thing, prints it, and can be run by itself."""
