@@ -1,0 +1,186 @@
+"""What ``logs`` reads: the transcripts and turns of a task, a project, a worker or a swarm."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cli import selectors
+from cli.errors import CliError
+from cli.follow import Line
+from cli.transcript_files import order_of
+from controller.resources import kinds as registry
+from controller.store.base import Key
+
+if TYPE_CHECKING:
+    from cli.client import Client, Transcript
+    from controller.store.base import Resource
+
+FINISHED = frozenset({"Succeeded", "Failed", "Cancelled"})
+PARENT = "codeswarm.dev/parent"
+
+
+@dataclass(slots=True)
+class Source:
+    """Where lines come from; asked again, it knows what has been added since."""
+
+    transcripts: Callable[[], Sequence[Transcript]]
+    accept: Callable[[Line], bool]
+    finished: Callable[[], bool]
+    label: Callable[[Line], str]
+    """What stands before a line where several sources are shown; empty for one."""
+    about: str = ""
+
+
+def worker_of(job: str) -> str:
+    """``builders/0`` of ``builders-1a2b3c4d-0-7``."""
+    prefix, index, _ = order_of(job)
+    return f"{prefix.rsplit('-', 1)[0]}/{index}"
+
+
+def of(client: Client, namespace: str, word: str, attempt: int | None) -> Source:
+    """The source that ``task/NAME``, ``project/NAME``, ``swarm/NAME`` or ``SWARM/INDEX`` means.
+
+    A bare name is a task's. Raises: CliError.
+    """
+    first, slash, rest = word.partition("/")
+    if not slash:
+        return of_tasks(client, namespace, Key("Task", namespace, word), attempt)
+    if first == "worker":
+        return of_worker(client, namespace, rest)
+    if rest.isdigit() and not _is_kind(first):
+        return of_worker(client, namespace, word)
+    kind, name = selectors.slashed(word)
+    if kind.kind == "Swarm":
+        return of_swarm(client, namespace, name)
+    if kind.kind in ("Task", "Project"):
+        return of_tasks(client, namespace, Key(kind.kind, namespace, name), attempt)
+    raise CliError(
+        f"a {kind.singular} has no logs: task/NAME, project/NAME, swarm/NAME, SWARM/INDEX"
+    )
+
+
+def _is_kind(word: str) -> bool:
+    try:
+        registry.resolve(word)
+    except registry.UnknownKind:
+        return False
+    return True
+
+
+def of_tasks(client: Client, namespace: str, key: Key, attempt: int | None) -> Source:
+    """A task with the parts of an expanded prompt, or all tasks of a project."""
+    top = selectors.find(client, key)
+    names: dict[str, str] = {}
+    found: list[Resource] = []
+    uid = top["metadata"]["uid"]
+
+    def refresh() -> None:
+        found[:] = _tasks(client, key)
+        names.update((task["metadata"]["uid"], task["metadata"]["name"]) for task in found)
+
+    def transcripts() -> Sequence[Transcript]:
+        refresh()
+        jobs = _jobs(found)
+        return client.transcripts(namespace, jobs=jobs) if jobs else []
+
+    def accept(line: Line) -> bool:
+        task, _, number = line.injection.rpartition(".")
+        return task in names and (attempt is None or number == str(attempt))
+
+    def finished() -> bool:
+        now = client.get(key)
+        if now is None or now["metadata"]["uid"] != uid:
+            return True
+        if key.kind == "Project":
+            return (now.get("status") or {}).get("phase") in ("Completed", "Failed")
+        refresh()
+        return all(_phase(task) in FINISHED for task in found)
+
+    def label(line: Line) -> str:
+        if len(names) < 2:
+            return ""
+        return names.get(line.injection.rpartition(".")[0], "")
+
+    refresh()
+    _check_attempt(top, attempt)
+    return Source(transcripts, accept, finished, label, str(key))
+
+
+def _check_attempt(task: Resource, attempt: int | None) -> None:
+    if attempt is None:
+        return
+    if task["kind"] != "Task":
+        raise CliError("--attempt belongs to one task: logs task/NAME --attempt N")
+    numbers = [a["number"] for a in _attempts(task)]
+    if attempt not in numbers:
+        known = ", ".join(map(str, numbers)) or "none yet"
+        raise CliError(f'task "{task["metadata"]["name"]}" has no attempt {attempt} (has: {known})')
+
+
+def _tasks(client: Client, key: Key) -> list[Resource]:
+    if key.kind == "Project":
+        return [
+            t for t in client.list("Task", key.namespace) if t["spec"].get("project") == key.name
+        ]
+    task = client.get(key)
+    if task is None:
+        return []
+    parts = (task.get("status") or {}).get("targets")
+    return [task, *(client.list("Task", key.namespace, {PARENT: key.name}) if parts else [])]
+
+
+def _phase(obj: Resource) -> str:
+    return str((obj.get("status") or {}).get("phase") or "")
+
+
+def _attempts(task: Resource) -> list[dict[str, Any]]:
+    return list((task.get("status") or {}).get("attempts") or [])
+
+
+def _jobs(tasks: Sequence[Resource]) -> list[str]:
+    return sorted({a["job"] for task in tasks for a in _attempts(task) if a.get("job")})
+
+
+def of_worker(client: Client, namespace: str, word: str) -> Source:
+    """A worker ``SWARM/INDEX``, all its incarnations."""
+    swarm, _, index = word.partition("/")
+    if not index.isdigit():
+        raise CliError(f'"{word}" is no worker: SWARM/INDEX, such as builders/0')
+    return _of_jobs(client, namespace, swarm, int(index))
+
+
+def of_swarm(client: Client, namespace: str, name: str) -> Source:
+    """All workers of a swarm."""
+    return _of_jobs(client, namespace, name, None)
+
+
+def _of_jobs(client: Client, namespace: str, swarm: str, index: int | None) -> Source:
+    key = Key("Swarm", namespace, swarm)
+    names: dict[str, str] = {}
+
+    def transcripts() -> Sequence[Transcript]:
+        found = client.transcripts(namespace, swarm=swarm)
+        return [t for t in found if index is None or order_of(t.job)[1] == index]
+
+    def task_name(line: Line) -> str:
+        uid = line.injection.rpartition(".")[0]
+        if uid and uid not in names:
+            names[uid] = ""
+            for task in client.list("Task", namespace):
+                names[task["metadata"]["uid"]] = task["metadata"]["name"]
+        return names.get(uid, "")
+
+    def label(line: Line) -> str:
+        worker = worker_of(line.job) if index is None else ""
+        return " ".join(part for part in (worker, task_name(line)) if part)
+
+    if client.get(key) is None and not transcripts():
+        raise selectors.not_found(client, key)
+    if client.get(key) is not None and index is not None and not transcripts():
+        workers = (selectors.find(client, key).get("status") or {}).get("workers") or []
+        if all(worker.get("index") != index for worker in workers):
+            raise CliError(f'swarm "{swarm}" has no worker {index}')
+    about = f"swarm/{swarm}" if index is None else f"{swarm}/{index}"
+    return Source(transcripts, lambda _: True, lambda: client.get(key) is None, label, about)

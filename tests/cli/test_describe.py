@@ -1,0 +1,265 @@
+"""``describe``, ``explain``, ``project resume-preview``: objects for people."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from controller.store.base import Key
+from controller.store.database import Database
+from tests.cli.conftest import Run
+from tests.cli.samples import (
+    AT,
+    COMMIT,
+    attempt,
+    condition,
+    manifest,
+    project,
+    project_status,
+    seed,
+    set_status,
+    swarm,
+    swarm_status,
+    task,
+)
+
+VOLATILE = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f-]{27}|\d{4}-\d\d-\d\dT[\d:.]+Z \(3h ago\)|(?<=\s)\d+[dy]\S*"
+)
+
+
+def shown(run: Run, *words: str) -> list[str]:
+    """The output, without what differs from run to run."""
+    result = run(*words)
+    assert result.exit_code == 0, result.output
+    lines = [VOLATILE.sub("~", line) for line in result.stdout.splitlines()]
+    return [re.sub(r" {2,}", "  ", line) for line in lines]
+
+
+def test_describe_a_task(run: Run, db: Database) -> None:
+    failed = attempt(
+        1, "Failed", **{"class": "Task"}, reason="AgentFailed", message="it broke", finishedAt=AT
+    )
+    seed(
+        db,
+        task("greeter.library", prompt="\n".join(f"line {n}" for n in range(9))),
+        {
+            "phase": "Waiting",
+            "blocker": {
+                "reason": "NoIdleWorker",
+                "message": "no worker of swarm builders is idle",
+                "on": {"kind": "Swarm", "name": "builders"},
+            },
+            "branch": "codeswarm/greeter/library",
+            "headCommit": COMMIT,
+            "filesChanged": ["a.py", "b\x1b.py"],
+            "filesChangedCount": 2,
+            "answer": 'All well.\nTASK_RESULT\n{"status": "failed", "notes": "no key"}',
+            "usage": {"totalTokens": 1050, "inputTokens": 1000, "outputTokens": 50},
+            "costUsd": "0.12",
+            "attempts": [failed],
+            "conditions": [condition("Failed", "False"), condition("Accepted", "True", "Accepted")],
+        },
+    )
+    db.record_event(Key("Task", "default", "greeter.library"), "Warning", "Retried", "once more")
+    assert shown(run, "describe", "task", "greeter.library") == [
+        "Name:  greeter.library",
+        "Namespace:  default",
+        "Labels:  codeswarm.dev/project=greeter",
+        "Annotations:  <none>",
+        "API Version:  codeswarm.dev/v1alpha1",
+        "Kind:  Task",
+        "UID:  ~",
+        "Created:  ~",
+        "Phase:  Waiting",
+        "Spec:",
+        "  Project:  greeter",
+        "  Prompt:",
+        *[f"  line {n}" for n in range(6)],
+        "  ... (3 lines more)",
+        "  Revision:  1",
+        "  When Busy:  queue",
+        "  Priority:  0",
+        "  Suspend:  false",
+        "  Cancel:  false",
+        "Status:",
+        "  Waits:  NoIdleWorker: no worker of swarm builders is idle (swarm/builders)",
+        "  Branch:  codeswarm/greeter/library",
+        "  Head:  0123456789",
+        "  Tokens:  1,050 (1,000 in, 50 out)",
+        "  Cost:  0.12 USD",
+        "Files Changed (2):",
+        "  a.py",
+        "  b�.py",
+        "Answer:",
+        "  All well.",
+        "  reports failed: no key",
+        "Attempts:",
+        "  NUMBER  STATE  CLASS  WORKER  STARTED  TOOK  HEAD  REASON",
+        "  1  Failed  Task  builders/0  ~  0.0s  AgentFailed: it broke",
+        "Conditions:",
+        "  TYPE  STATUS  REASON  SINCE  MESSAGE",
+        "  Accepted  True  Accepted  ~",
+        "  Failed  False  Because  ~",
+        "Events:",
+        "  TYPE  REASON  AGE  MESSAGE",
+        "  Warning  Retried  3h  once more",
+    ]
+
+
+def test_describe_a_swarm_and_a_project(run: Run, db: Database) -> None:
+    seed(db, swarm(), swarm_status())
+    seed(
+        db,
+        project(),
+        project_status(
+            attention=["greeter.library"],
+            integration={
+                "state": "Running",
+                "merges": [{"task": "library", "state": "merged", "commit": COMMIT}],
+            },
+        ),
+    )
+    seed(db, task("greeter.library"), {"phase": "Running", "attempts": [attempt()]})
+    lines = shown(run, "describe", "swarm/builders", "project/greeter")
+    assert "  0  Busy  greeter.library  builders-1a2b3c4d-0-1  ~" in lines
+    assert "  Tasks:  2 (below)" in lines
+    assert "  Needs attention:  greeter.library" in lines
+    assert "  greeter.library  Running  1" in lines
+    assert "  library  merged  0123456789" in lines
+    assert lines.count("Events:  <none>") == 2
+
+
+def test_describe_hides_secrets(run: Run, db: Database) -> None:
+    secret = {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": "key"},
+        "stringData": {"api-key": "hush"},
+    }
+    seed(db, secret)
+    out = run("describe", "secret", "key").stdout
+    assert "api-key   4" in out
+    assert "hush" not in out
+    assert "aHVzaA" not in out
+
+
+def test_explain_follows_the_chain(run: Run, db: Database) -> None:
+    seed(db, swarm(), swarm_status())
+    seed(db, project(), project_status())
+    seed(db, task("greeter.library"), {"phase": "Running", "attempts": [attempt()]})
+    seed(db, task("greeter.command", ("library",)), {"phase": "Waiting"})
+    assert run("explain", "task/greeter.command").stdout.splitlines() == [
+        "task/greeter.command is Waiting",
+        "because DependencyNotDone: waits for greeter.library, which is Running (attempt 1)",
+        "  task/greeter.library: Running (attempt 1) on builders/0",
+        "no controller runs, so nothing will change: start it with `codeswarm up`",
+    ]
+    out = run("explain", "project/greeter").stdout
+    assert "  task/greeter.library: Running (attempt 1) on builders/0" in out
+    assert "    because DependencyNotDone: waits for greeter.library" in out
+
+
+def test_explain_what_failed_or_is_done(run: Run, db: Database) -> None:
+    why = condition("Failed", "True", "RetriesExhausted", "failed in 3 attempts")
+    made = seed(db, task("greeter.library"), {"phase": "Failed", "conditions": [why]})
+    out = run("explain", "task/greeter.library").stdout.splitlines()
+    assert out[:2] == [
+        "task/greeter.library is Failed",
+        "because RetriesExhausted: failed in 3 attempts",
+    ]
+    assert "codeswarm retry greeter.library" in out[2]
+    set_status(db, made, phase="Succeeded", conditions=[condition("Complete", "True")])
+    assert run("explain", "ct/greeter.library").stdout == "task/greeter.library is Succeeded\n"
+
+
+def test_explain_a_swarm(run: Run, db: Database) -> None:
+    workers = [{"index": 0, "phase": "Starting", "job": "j", "reason": "Booting"}]
+    conditions = [condition("Ready", "False", "NotReady", "0 of 2 are ready")]
+    status = swarm_status(phase="Launching", workers=workers, conditions=conditions)
+    seed(db, swarm(), status)
+    assert run("explain", "swarm/builders").stdout.splitlines()[:3] == [
+        "swarm/builders is Launching",
+        "  Ready is False because NotReady: 0 of 2 are ready",
+        "  worker 0 is Starting (Booting)",
+    ]
+
+
+def test_explain_fields(run: Run) -> None:
+    out = run("explain", "swarm.spec.agent").stdout
+    assert "KIND:       Swarm" in out
+    assert "FIELD: agent <Object>" in out
+    assert re.search(r"^  runtime\t<string>$", out, re.MULTILINE)
+    assert "  url\t<string> -required-" in run("explain", "proj.spec.repository").stdout
+    listed = run("explain", "project.spec.tasks").stdout
+    assert "FIELD: tasks <[]Object>" in listed
+    assert "  name\t<string> -required-" in listed
+    limited = run("explain", "swarm.spec.agent.runtime").stdout
+    assert "One of: codex, claude, mock" in limited
+
+
+@pytest.mark.parametrize(
+    ("what", "message"),
+    [
+        ("swarm.spec.agnt", 'swarm.spec has no field "agnt"; did you mean "agent"?'),
+        ("secret", "kubectl explain secrets"),
+        ("nothing", 'there is no kind "nothing"'),
+        ("task/nope", 'task "nope" not found'),
+    ],
+)
+def test_explain_what_is_not_there(run: Run, db: Database, what: str, message: str) -> None:
+    result = run("explain", what)
+    assert result.exit_code == 1
+    assert message in result.stderr
+
+
+def test_resume_preview(run: Run, db: Database) -> None:
+    seed(db, swarm(), swarm_status())
+    durable = condition("BranchDurable", "False", "BranchLost", "the head is in no branch")
+    names = ["kept", "lost", "running", "orphaned", "waiting", "failed", "new"]
+    tasks = [{"name": name, "prompt": "Do."} for name in names]
+    owner = seed(db, project(tasks=tasks), project_status())
+    seed(db, task("greeter.kept"), {"phase": "Succeeded", "headCommit": COMMIT})
+    seed(db, task("greeter.lost"), {"phase": "Succeeded", "conditions": [durable]})
+    seed(db, task("greeter.running"), {"phase": "Running", "attempts": [attempt()]})
+    gone = attempt(job="builders-1a2b3c4d-0-0")
+    seed(db, task("greeter.orphaned"), {"phase": "Running", "attempts": [gone]})
+    seed(db, task("greeter.waiting"), {"phase": "Waiting"})
+    seed(db, task("greeter.failed"), {"phase": "Failed", "reason": "RetriesExhausted"})
+    leftover = task("greeter.leftover")
+    leftover["metadata"]["ownerReferences"] = [
+        {
+            "apiVersion": owner["apiVersion"],
+            "kind": "Project",
+            "name": "greeter",
+            "uid": owner["metadata"]["uid"],
+        }
+    ]
+    seed(db, leftover)
+    revision = db.revision()
+    rows = shown(run, "project", "resume-preview", "greeter")
+    assert rows == [
+        "TASK  NOW  NEXT",
+        "greeter.kept  Succeeded  kept at 0123456789",
+        "greeter.lost  Succeeded  goes back to Pending: the head is in no branch",
+        "greeter.running  Running (attempt 1)  goes on at builders/0",
+        "greeter.orphaned  Running (attempt 1)  worker builders/0 is gone: taken from its pushed "
+        "attempt if finished, else starts again",
+        "greeter.waiting  Waiting  starts on the next idle worker",
+        "greeter.failed  Failed  stays Failed: RetriesExhausted (codeswarm retry)",
+        "greeter.new  -  will be created",
+        "greeter.leftover  Pending  will be cancelled: removed from the project",
+    ]
+    assert db.revision() == revision  # it only looked
+
+
+def test_preview_of_a_project_that_is_not_planned(run: Run, db: Database) -> None:
+    planner = {"swarm": "planners", "specification": "A calculator."}
+    spec = {
+        "repository": {"url": "./r.git"},
+        "workers": [{"swarm": "builders"}],
+        "planner": planner,
+    }
+    seed(db, manifest("Project", "calculator", spec))
+    assert "swarm planners will plan" in run("project", "resume-preview", "calculator").stdout
