@@ -103,7 +103,7 @@ def expected_value(obj: Resource, project: ProjectInfo, branch: str) -> str:
     refused.
     """
     value = project.refs.get(branch, "")
-    return value if value in made_by(obj, project.refs) else ""
+    return value if value and value in made_by(obj, project.refs) else ""
 
 
 def made_by(obj: Resource, refs: Mapping[str, str]) -> set[str]:

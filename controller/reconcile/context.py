@@ -14,7 +14,7 @@ from controller.reconcile.transcripts import Transcripts
 from controller.reconcile.turns import Turns
 from controller.reconcile.world import TaskInfo, World
 from controller.repository.service import Repositories
-from controller.resources.conditions import set_condition
+from controller.resources.conditions import OWNED, set_condition
 from controller.resources.settings import Settings
 from controller.store.base import Key, Resource, Store, key_of
 from providers.base import Provider, ProviderError, SwarmHandle
@@ -105,6 +105,7 @@ class ConditionWriter:
     def __init__(self, obj: Resource, now: str) -> None:
         self._generation = obj["metadata"]["generation"]
         self._now = now
+        self._order = {type: n for n, type in enumerate(OWNED.get(obj["kind"], ()))}
         self.conditions: list[dict[str, Any]] = list(
             (obj.get("status") or {}).get("conditions") or []
         )
@@ -112,6 +113,7 @@ class ConditionWriter:
     def set(self, type: str, status: bool | None, reason: str, message: str = "") -> None:
         """Set one; None is ``Unknown``."""
         text = "Unknown" if status is None else str(status)
+        known = len(self.conditions)
         self.conditions = set_condition(
             self.conditions,
             type,
@@ -121,6 +123,8 @@ class ConditionWriter:
             generation=self._generation,
             now=self._now,
         )
+        if len(self.conditions) > known:
+            self.conditions.sort(key=lambda c: self._order.get(c["type"], len(self._order)))
 
     def status_of(self, type: str) -> tuple[str, str]:
         """Status and message of one; empty if it has not been set yet."""

@@ -64,7 +64,7 @@ class Durability:
         for task in tasks:
             result = results.get(_branch(info, task))
             if result is not None and result.accepted:
-                info.refs = {**info.refs, _branch(info, task): task.head}
+                info.refs[_branch(info, task)] = task.head
                 found = self._ctx.store.get(task.key)
                 if found is not None:
                     text = f"{task_branch(info.key.name, task.name)} was missing"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 from controller.reconcile.context import Context
@@ -20,9 +21,13 @@ KINDS = ("SwarmClass", "Swarm", "Project", "Task")
 RESYNC_SECONDS = 60.0
 SAVE_SECONDS = 1.0
 PASSES = 16
+SETTLED_SECONDS = 0.02
+SHARE = 20.0
+"""A project whose tasks change all the time is looked at for at most a twentieth of the time."""
 FOLLOW_SECONDS = 0.05
 """A turn that ends within this time is settled without having been written as running."""
 USAGE_SECONDS = 1.0
+MERGED_SECONDS = 0.25
 
 
 class Manager:
@@ -41,6 +46,7 @@ class Manager:
             "Task": self._tasks.reconcile,
         }
         self._running: list[asyncio.Task[None]] = []
+        self._costs: dict[Key, float] = {}
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -94,6 +100,7 @@ class Manager:
         handler = self._handlers.get(key.kind)
         if handler is None:
             return None
+        begin = time.process_time()
         try:
             return await handler(key)
         except Conflict:
@@ -109,6 +116,9 @@ class Manager:
         except Exception as error:
             self.ctx.report(key, error)
             raise
+        finally:
+            if key.kind == "Project":
+                self._costs[key] = time.process_time() - begin
 
     # --- changes of objects --------------------------------------------------------------------
 
@@ -204,8 +214,10 @@ class Manager:
             for dependent in self.ctx.world.dependents(some):
                 self._dispatcher.refresh(dependent)
                 self.ctx.queue.add(dependent.key)
-            settled = info is None or info.finished or before is None
-            self.ctx.queue.add(project_key(some), after=0.02 if settled else 0.5)
+            settled = info is None or before is None or info.finished != before.finished
+            project = project_key(some)
+            pause = max(SETTLED_SECONDS if settled else 0.5, self._costs.get(project, 0.0) * SHARE)
+            self.ctx.queue.add(project, after=pause)
         if some.parent:
             self.ctx.queue.add(Key("Task", some.key.namespace, some.parent))
         if some.swarm and info is None:
@@ -254,6 +266,8 @@ class Manager:
             self._dispatcher.wake()
         elif event in (rec.TURN_STARTED, rec.TASK_STARTED):
             self._wake_task_of(turn, FOLLOW_SECONDS)
+        elif event == rec.COMMAND_COMPLETED and turn.merges:
+            self._wake_project_of(turn)
         elif event == rec.USAGE:
             self._wake_task_of(turn, USAGE_SECONDS)
 
@@ -266,6 +280,13 @@ class Manager:
             self.ctx.turns.forget(turn.injection)
         elif not turn.injection.endswith(".system"):
             self._stray(turn)
+
+    def _wake_project_of(self, turn: TurnFacts) -> None:
+        """An integration has merged one more branch."""
+        key = self.ctx.world.by_uid.get(turn.injection.rpartition(".")[0])
+        info = self.ctx.world.tasks.get(key) if key else None
+        if info is not None and info.project:
+            self.ctx.queue.add(project_key(info), after=MERGED_SECONDS)
 
     def _stray(self, turn: TurnFacts) -> None:
         """A turn that no Task knows (any more) must not go on."""

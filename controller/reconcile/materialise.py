@@ -35,6 +35,7 @@ class Materialiser:
             order = {name: index for index, name in enumerate(wanted)}
             if info.order != order:
                 info.order = order
+                self._ctx.world.reordered(key)
         members = self._ctx.world.members(key)
         stale = [
             name

@@ -66,7 +66,7 @@ class ProjectRepository:
             self._seen[key] = (self._ctx.clock.now(), generation, state)
             info = self._ctx.world.projects.get(key)
             if info is not None:
-                info.refs = state.refs
+                info.refs = dict(state.refs)
         commit = state.base_commit or ""
         status.repository(state.url, state.base_branch, commit)
         return state

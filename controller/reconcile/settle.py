@@ -136,7 +136,7 @@ class Settler:
         except RepositoryProblem as problem:
             self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
             return None
-        project.refs = state.refs
+        project.refs = dict(state.refs)
         branch = task_branch(info.project, info.name)
         value = state.refs.get(f"refs/heads/{branch}", "")
         if not value or value in made_by(obj, state.refs):
@@ -159,10 +159,10 @@ class Settler:
         git = outcome.git
         if project is None or git is None or not git.pushed or "ref" not in closed:
             return
-        pushed = {closed["ref"]: git.head_commit}
+        project.refs[closed["ref"]] = git.head_commit
         if outcome.reason not in ("BranchConflict", "BranchNotOurs"):
-            pushed[f"refs/heads/{task_branch(info.project, info.name)}"] = git.head_commit
-        project.refs = {**project.refs, **pushed}
+            branch = f"refs/heads/{task_branch(info.project, info.name)}"
+            project.refs[branch] = git.head_commit
 
     async def _close(
         self,
@@ -316,6 +316,3 @@ class Settler:
         else:
             text = f"{where}: {outcome.reason}: {outcome.message}"
             self._ctx.event(obj, "AttemptFailed", text[:1024], warning=True)
-        project = project_key(info) if info.project else None
-        if project is not None:
-            self._ctx.queue.add(project, after=0.02)

@@ -6,7 +6,7 @@ Only reservations (a worker promised to a task whose status is being written) li
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
@@ -128,7 +128,7 @@ class ProjectInfo:
     order: dict[str, int] = field(default_factory=dict)
     cycles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By task name: the cycle of dependencies that it is part of."""
-    refs: Mapping[str, str] = field(default_factory=dict)
+    refs: dict[str, str] = field(default_factory=dict)
     """The remote's refs that concern the project, as last seen."""
     tasks: dict[str, TaskInfo] = field(default_factory=dict)
     """By name within the project, owned or not, plan and integration included."""
@@ -151,6 +151,7 @@ class World:
         self._children: dict[Key, set[Key]] = {}
         self._usage: dict[Key, Usage] = {}
         self._claims: dict[Key, Claims[Key]] = {}
+        self._shapes: dict[Key, dict[str, Any]] = {}
         self._reserved: dict[Key, str] = {}
         self._promised: dict[str, Key] = {}
 
@@ -162,6 +163,8 @@ class World:
         before = self.tasks.get(info.key)
         if before is not None:
             self._unindex(before)
+        if before is None or _shape(before) != _shape(info):
+            self.reshaped(info)
         self.tasks[info.key] = info
         self._index(info)
         return before, info
@@ -171,6 +174,7 @@ class World:
         info = self.tasks.pop(key, None)
         if info is not None:
             self._unindex(info)
+            self.reshaped(info)
         return info
 
     def usage(self, owner: Key) -> Usage:
@@ -185,6 +189,24 @@ class World:
             for owner in owners:
                 known = self._usage.get(owner, ZERO)
                 self._usage[owner] = known + used if sign > 0 else known - used
+
+    def reshaped(self, info: TaskInfo) -> None:
+        """The graph of a project's tasks is another one."""
+        if info.project:
+            self._shapes.pop(project_key(info), None)
+
+    def reordered(self, project: Key) -> None:
+        """The order of a project's tasks is another one."""
+        self._shapes.pop(project, None)
+
+    def per_shape(self, project: Key, name: str, compute: Callable[[World, Key], Any]) -> Any:
+        """What follows from a project's graph alone, computed once for each graph."""
+        known = self._shapes.setdefault(project, {})
+        if name not in known:
+            value = compute(self, project)
+            known = self._shapes.setdefault(project, known)
+            known[name] = value
+        return known[name]
 
     def _index(self, info: TaskInfo) -> None:
         self.by_uid[info.uid] = info.key
@@ -373,6 +395,10 @@ class World:
     def is_free(self, worker: WorkerInfo) -> bool:
         """Whether a worker has no task and none is promised to it."""
         return worker.job not in self._promised and worker.job not in self.open_jobs
+
+
+def _shape(info: TaskInfo) -> tuple[object, ...]:
+    return (info.uid, info.kind, info.depends_on, info.cancel, info.deleting, info.hash)
 
 
 def project_key(info: TaskInfo) -> Key:

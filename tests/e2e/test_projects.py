@@ -68,6 +68,7 @@ def test_an_edited_task_and_its_dependents_run_again(lab: Lab) -> None:
     tasks[0] = work("a", 'write: {path: more.txt, content: "more"}')
     lab.apply(project(tasks=tasks))
     lab.wait(lambda: len(lab.task("demo.b").get("attempts", ())) == 2, "b to run again")
+    lab.wait(lambda: lab.project("demo")["phase"] != "Completed", "the project to notice")
     lab.wait_phase("Project", "demo", "Completed")
     assert len(lab.task("demo.a")["attempts"]) == 2
     assert len(lab.task("demo.c")["attempts"]) == 1
