@@ -107,7 +107,9 @@ def main() -> None:
     print(f"{options.tasks} tasks with git and integration, {options.workers} workers")
     print(f"  codeswarm   {spread(ours)} tasks/s")
     print(f"  shell loop  {spread(loops)} tasks/s")
-    print(f"  ratio       {statistics.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})")
+    print(
+        f"  ratio       {statistics.median(ratios):.2f} ({', '.join(f'{r:.2f}' for r in ratios)})"
+    )
 
 
 if __name__ == "__main__":

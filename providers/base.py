@@ -91,6 +91,7 @@ class RecordBatch:
 
 
 Sink = Callable[[RecordBatch], None]
+Ended = Callable[[str], None]
 
 
 class Provider(Protocol):
@@ -99,8 +100,11 @@ class Provider(Protocol):
     name: str
     """``local``, ``slurm``, ``aws``: the key under ``spec.provider``."""
 
-    def start(self, sink: Sink) -> None:
-        """Begin following; ``sink`` is called in the event loop with what arrives."""
+    def start(self, sink: Sink, ended: Ended | None = None) -> None:
+        """Begin following; ``sink`` is called in the event loop with what arrives.
+
+        ``ended`` may be called with a job that seems to have ended: a hint to observe.
+        """
         ...
 
     async def close(self) -> None:

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 from providers import archive, trees
 from providers.base import (
+    Ended,
     JobState,
     JobStatus,
     LaunchRequest,
@@ -27,6 +28,7 @@ from providers.base import (
     Sink,
     SwarmHandle,
 )
+from providers.exits import ExitWatch
 from providers.identity import has_begun, live_worker
 from providers.launching import Children, Launcher, worker_command
 from providers.layout import Layout, component, inbox_name, write_private
@@ -75,12 +77,15 @@ class LocalProvider:
             max(2, os.cpu_count() or 2), thread_name_prefix="local-launch"
         )
         self._launching: dict[str, asyncio.Future[None]] = {}
+        self._exits = ExitWatch()
         self._observer = Observer(self._layout, self._children, self._launching)
         self._archiving = asyncio.Lock()
         self._closing = threading.Event()
 
-    def start(self, sink: Sink) -> None:
+    def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """Begin following. Raises: ProviderError (``HomeUnusable``)."""
+        if ended is not None:
+            self._exits.start(ended)
         try:
             self._follower.start(sink)
         except OSError as error:
@@ -92,6 +97,7 @@ class LocalProvider:
         """Stop following and give up packing; workers run on. The provider is then spent."""
         self._closing.set()
         self._follower.close()
+        self._exits.close()
         for pool in (self._launchers, self._pool):
             await asyncio.to_thread(pool.shutdown)
 
@@ -123,12 +129,18 @@ class LocalProvider:
     async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
         """Every job with a folder. Raises: ProviderUnreachable."""
         try:
-            return await self._in_thread(lambda: self._observer.observe(swarm))
+            jobs = await self._in_thread(lambda: self._observer.observe(swarm))
         except OSError as error:
             raise ProviderUnreachable(
                 "WorkspaceUnreadable",
                 f"{self._layout.swarm_dir(swarm)} cannot be read: {error.strerror or error}",
             ) from error
+        self._exits.watch(
+            (job.job, int(job.handle.removeprefix("pid ")))
+            for job in jobs
+            if job.state is JobState.RUNNING
+        )
+        return jobs
 
     async def stop(self, swarm: SwarmHandle, jobs: Iterable[str], *, force: bool) -> None:
         """SIGTERM to the workers, or SIGKILL to them and all that ever descended from them.

@@ -60,7 +60,7 @@ class Manager:
         for info in self.ctx.world.tasks.values():
             self._dispatcher.refresh(info)
         for provider in self.ctx.providers.values():
-            provider.start(self.on_mail)
+            provider.start(self.on_mail, self._wake_swarm_of)
         loop = asyncio.get_running_loop()
         self._running = [
             loop.create_task(self.ctx.queue.run(self._pass), name=f"passes-{n}")

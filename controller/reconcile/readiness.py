@@ -10,6 +10,7 @@ from controller.reconcile.world import FINISHED, TaskInfo, World, project_key
 from controller.resources.names import task_object_name
 from controller.store.base import Key
 
+
 def pool_of(world: World, info: TaskInfo) -> tuple[str, ...]:
     """The swarms that a task may run on."""
     if info.swarm:

@@ -21,7 +21,8 @@ from controller.resources.names import job_prefix
 from controller.store.base import Key, Resource
 from providers.base import JobStatus, LaunchRequest, Provider, ProviderError, ProviderUnreachable
 
-OBSERVE_SECONDS = 2.0
+LOOKS_PER_TIMEOUT = 6
+"""Looks at heartbeats within one heartbeat timeout."""
 UNKNOWN_AFTER_SECONDS = 120.0
 KEEP_LOST = 5
 """Folders of lost workers that are kept until the swarm goes, for a person to look at."""
@@ -269,8 +270,8 @@ class SwarmReconciler:
         if any(e.phase in ("Launching", "Starting", "Draining", "Stopping") for e in plan.entries):
             return 0.25
         if plan.next_launch_at is not None and plan.next_launch_at > now:
-            return min(OBSERVE_SECONDS, plan.next_launch_at - now + 0.01)
-        return min(OBSERVE_SECONDS, want.heartbeat_timeout / 4)
+            return min(2.0, plan.next_launch_at - now + 0.01)
+        return want.heartbeat_timeout / LOOKS_PER_TIMEOUT
 
 
 class Extras:
