@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterable
 
+from controller.reconcile.approval import ApprovalReconciler, approval_name
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
 from controller.reconcile.project import ProjectReconciler
@@ -17,7 +18,6 @@ from controller.store.base import Change, Conflict, Key, NotFound, Resource, key
 from providers.base import ProviderError, RecordBatch
 from worker import records as rec
 
-KINDS = ("SwarmClass", "Swarm", "Project", "Task")
 RESYNC_SECONDS = 60.0
 SAVE_SECONDS = 1.0
 PASSES = 16
@@ -44,6 +44,7 @@ class Manager:
             "Swarm": SwarmReconciler(ctx).reconcile,
             "Project": ProjectReconciler(ctx).reconcile,
             "Task": self._tasks.reconcile,
+            "Approval": ApprovalReconciler(ctx).reconcile,
         }
         self._running: list[asyncio.Task[None]] = []
         self._costs: dict[Key, float] = {}
@@ -53,7 +54,7 @@ class Manager:
     def start(self) -> None:
         """Take over what is stored, then begin to converge it."""
         self.ctx.store.subscribe(self.on_changes)
-        for kind in ("Project", "Swarm", "Task"):
+        for kind in ("Project", "Swarm", "Task", "Approval"):
             for obj in self.ctx.store.list(kind):
                 self.observe(obj, initial=True)
                 self.ctx.queue.add(key_of(obj))
@@ -162,6 +163,9 @@ class Manager:
                 self._dispatcher.refresh(info)
                 if before is not None and before.open_job and not info.open_job:
                     self._dispatcher.wake()
+                    turn = self.ctx.turns.turns.get(before.open_injection)
+                    if turn is not None:
+                        self._wake_approvals_of(turn)
                 if before is None:
                     waits = info.key in self._dispatcher
                     self.ctx.queue.add(info.key, after=FIRST_LOOK_SECONDS if waits else 0.0)
@@ -264,6 +268,10 @@ class Manager:
         if event == rec.TURN_COMPLETE:
             self._wake_task_of(turn, 0.0)
             self._dispatcher.wake()
+        elif event == rec.EXEC_APPROVAL_REQUIRED:
+            self._wake_task_of(turn, 0.0)
+        elif event == rec.EXEC_APPROVAL_RESOLVED:
+            self._wake_approvals_of(turn)
         elif event in (rec.TURN_STARTED, rec.TASK_STARTED):
             self._wake_task_of(turn, FOLLOW_SECONDS)
         elif event == rec.COMMAND_COMPLETED and turn.merges:
@@ -280,6 +288,15 @@ class Manager:
             self.ctx.turns.forget(turn.injection)
         elif not turn.injection.endswith(".system"):
             self._stray(turn)
+
+    def _wake_approvals_of(self, turn: TurnFacts) -> None:
+        """A worker has confirmed an answer, or nobody waits for one any more."""
+        uid, _, attempt = turn.injection.rpartition(".")
+        key = self.ctx.world.by_uid.get(uid)
+        if key is not None and attempt.isdigit():
+            for request in turn.approvals:
+                name = approval_name(key.name, int(attempt), request)
+                self.ctx.queue.add(Key("Approval", key.namespace, name))
 
     def _wake_project_of(self, turn: TurnFacts) -> None:
         """An integration has merged one more branch."""

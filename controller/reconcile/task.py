@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller.reconcile.approval import ensure_approvals
 from controller.reconcile.attempts import Undeliverable, open_attempt
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
@@ -118,6 +119,7 @@ class TaskReconciler:
         status["observedGeneration"] = obj["metadata"]["generation"]
         task_conditions(self._ctx, obj, status)
         await self._ctx.write_status(obj, status)
+        await ensure_approvals(self._ctx, obj, new, turn)
         return self._interrupter.next_deadline(info, new, turn)
 
     # --- no open attempt ---------------------------------------------------------------------

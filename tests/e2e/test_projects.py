@@ -153,8 +153,10 @@ def test_the_base_branch_moves(lab: Lab) -> None:
     assert lab.project("demo")["integration"]["baseCommit"] == pinned
     lab.patch("Project", "demo", lambda o: o["spec"]["integration"].update(followBase=True))
     lab.wait(
-        lambda: lab.project("demo")["integration"].get("baseCommit") == moved
-        and lab.project("demo")["phase"] == "Completed",
+        lambda: (
+            lab.project("demo")["integration"].get("baseCommit") == moved
+            and lab.project("demo")["phase"] == "Completed"
+        ),
         "the integration to follow the base",
     )
     assert lab.condition("Project", "demo", "UpToDate")["status"] == "True"
