@@ -33,16 +33,14 @@ def main() -> None:
         begin = time.monotonic()
         time.sleep(options.seconds)
         seconds = time.monotonic() - begin
+        memory = controller.memory_info().rss / 1e6
         share = (sum(controller.cpu_times()[:2]) - used) / seconds
-        worker_share = (sum(sum(p.cpu_times()[:2]) for p in workers) - theirs) / seconds
-        print(
-            f"controller: {100 * share:.2f} % of a core, {controller.memory_info().rss / 1e6:.0f} MB"
-        )
+        spent = sum(sum(p.cpu_times()[:2]) for p in workers) - theirs
+        worker_share = 100 * spent / seconds / len(workers)
+        print(f"controller: {100 * share:.2f} % of a core, {memory:.0f} MB")
         print(f"writes to the store in {seconds:.0f} s: {lab.db.revision() - revision}")
-        memory = [p.memory_info().rss / 1e6 for p in workers]
-        print(
-            f"a worker: {spread(memory, ' MB')}, {100 * worker_share / len(workers):.3f} % of a core"
-        )
+        sizes = [p.memory_info().rss / 1e6 for p in workers]
+        print(f"a worker: {spread(sizes, ' MB')}, {worker_share:.3f} % of a core")
 
 
 if __name__ == "__main__":

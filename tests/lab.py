@@ -278,7 +278,9 @@ def swarm(name: str = "builders", replicas: int = 2, **spec: Any) -> dict[str, A
     }
 
 
-def project(name: str = "demo", tasks: Iterable[dict[str, Any]] = (), **spec: Any) -> dict[str, Any]:
+def project(
+    name: str = "demo", tasks: Iterable[dict[str, Any]] = (), **spec: Any
+) -> dict[str, Any]:
     """A project on ``repo.git`` with the swarm ``builders``."""
     listed = list(tasks)
     body: dict[str, Any] = {

@@ -96,9 +96,7 @@ def plan_fleet(
     _scale_up(plan, desired, spec_hash, prefix, now)
     plan.entries.sort(key=lambda e: (e.index, e.job))
     plan.drain = [
-        e.job
-        for e in plan.entries
-        if e.phase == "Draining" and not seen.get(e.job, NOT_SEEN).busy
+        e.job for e in plan.entries if e.phase == "Draining" and not seen.get(e.job, NOT_SEEN).busy
     ]
     return plan
 

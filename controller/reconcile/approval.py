@@ -32,22 +32,17 @@ async def ensure_approvals(
         key = sibling(task, "Approval", approval_name(
             task["metadata"]["name"], attempt["number"], request))  # fmt: skip
         if request not in turn.resolved and ctx.store.get(key) is None:
-            await _create(ctx, task, attempt, key, request, asked)
+            await _create(ctx, task, attempt, key, {**asked, "request_id": request})
 
 
 async def _create(
-    ctx: Context,
-    task: Resource,
-    attempt: dict[str, Any],
-    key: Key,
-    request: str,
-    asked: dict[str, Any],
+    ctx: Context, task: Resource, attempt: dict[str, Any], key: Key, asked: dict[str, Any]
 ) -> None:
     swarm = ctx.store.get(sibling(task, "Swarm", attempt["swarm"]))
     settings = (effective(swarm["spec"], None) if swarm else {}).get("approvals") or {}
     now = ctx.clock.now()
     body: dict[str, Any] = {
-        "id": request,
+        "id": asked["request_id"],
         "kind": "command",
         "command": str(asked.get("command", ""))[:8192],
         "directory": str(asked.get("cwd", ""))[:1024],

@@ -7,14 +7,8 @@ from typing import Any
 
 from controller.domain.prompts import Dependency, Previous, Work, retry_note, work_prompt
 from controller.reconcile.context import Context
+from controller.reconcile.infos import OPEN_STATES, ProjectInfo, TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import unready
-from controller.reconcile.world import (
-    OPEN_STATES,
-    ProjectInfo,
-    TaskInfo,
-    WorkerInfo,
-    project_key,
-)
 from controller.resources.names import attempt_ref, injection_id, task_branch
 from controller.resources.texts import Unresolved, resolve_secret, resolve_text
 from controller.store.base import Resource
@@ -214,9 +208,7 @@ def _previous(attempts: Sequence[Mapping[str, Any]], info: TaskInfo) -> Previous
     return None
 
 
-def _repository(
-    project: ProjectInfo, info: TaskInfo, attempt: Mapping[str, Any]
-) -> RepositoryRef:
+def _repository(project: ProjectInfo, info: TaskInfo, attempt: Mapping[str, Any]) -> RepositoryRef:
     record: RepositoryRef = {
         "url": project.url,
         "project_uid": project.uid,

@@ -9,9 +9,7 @@ from controller.domain.usage import Usage
 from controller.reconcile.context import ConditionWriter
 
 
-def budget_condition(
-    writer: ConditionWriter, budget: Mapping[str, Any] | None, used: Usage
-) -> str:
+def budget_condition(writer: ConditionWriter, budget: Mapping[str, Any] | None, used: Usage) -> str:
     """Set ``WithinBudget``; the blocker reason that stops new turns, or an empty string.
 
     A cost limit cannot be judged while usage has no price, so any unpriced usage stops.

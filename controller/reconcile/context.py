@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from controller.reconcile.clock import Clock, stamp
+from controller.reconcile.infos import TaskInfo
 from controller.reconcile.queue import WorkQueue
 from controller.reconcile.transcripts import Transcripts
 from controller.reconcile.turns import Turns
-from controller.reconcile.world import TaskInfo, World
+from controller.reconcile.world import World
 from controller.repository.service import Repositories
 from controller.resources.conditions import OWNED, set_condition
 from controller.resources.settings import Settings

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from controller.reconcile.context import Context
+from controller.reconcile.infos import ProjectInfo, TaskInfo
 from controller.reconcile.project_graph import work_tasks
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.project_status import ProjectStatus
-from controller.reconcile.world import ProjectInfo, TaskInfo
 from controller.resources.names import integration_branch, task_branch
 from controller.store.base import Resource
 
@@ -40,9 +40,7 @@ class Durability:
             for task in unsure:
                 self._ctx.queue.add(task.key)
 
-    async def _reachable(
-        self, obj: Resource, info: ProjectInfo, tasks: list[TaskInfo]
-    ) -> set[str]:
+    async def _reachable(self, obj: Resource, info: ProjectInfo, tasks: list[TaskInfo]) -> set[str]:
         """Heads that a branch still contains: the task's own, integration's or the base."""
         refs = [f"refs/heads/{info.base_branch}"]
         integration = f"refs/heads/{integration_branch(info.key.name)}"

@@ -6,11 +6,11 @@ from typing import Any
 
 from controller.domain.prompts import Merge, integration_prompt
 from controller.reconcile.context import Context, sibling
+from controller.reconcile.infos import ProjectInfo, TaskInfo
 from controller.reconcile.own_tasks import OwnTasks, content_hash
 from controller.reconcile.project_graph import merge_order, work_tasks
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.project_status import ProjectStatus
-from controller.reconcile.world import ProjectInfo, TaskInfo
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import integration_branch, task_branch, task_object_name
 from controller.store.base import Resource

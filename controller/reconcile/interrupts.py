@@ -8,10 +8,10 @@ from controller.reconcile.attempts import Undeliverable
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import deliver
+from controller.reconcile.infos import TaskInfo, project_key
 from controller.reconcile.readiness import stale_run
 from controller.reconcile.task_status import merge_usage, task_conditions
 from controller.reconcile.turns import TurnFacts
-from controller.reconcile.world import TaskInfo, project_key
 from controller.store.base import Key, Resource
 from providers.base import ProviderError
 

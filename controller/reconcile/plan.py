@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from controller.domain.planning import Plan, PlanProblem, plan_from_json
 from controller.reconcile.context import Context, owned_by, owner_reference
-from controller.reconcile.world import TaskInfo, project_key
+from controller.reconcile.infos import TaskInfo, project_key
 from controller.store.base import AlreadyExists, Key
 
 KEY = "plan.json"

@@ -40,7 +40,9 @@ class Planner:
             return None
         task = await self._own.ensure(obj, PLAN, self._spec(obj, planner, text))
         if task is None:
-            status.refuse("NameTaken", f"a Task {self._name(obj)} exists that is not this project's")
+            status.refuse(
+                "NameTaken", f"a Task {self._name(obj)} exists that is not this project's"
+            )
             return None
         return self._read(obj, status, task)
 
@@ -51,9 +53,7 @@ class Planner:
         spec: dict[str, Any] = {
             "type": "plan",
             "title": "Plan",
-            "prompt": plan_prompt(
-                obj["spec"].get("title") or obj["metadata"]["name"], text
-            ),
+            "prompt": plan_prompt(obj["spec"].get("title") or obj["metadata"]["name"], text),
         }
         for name in ("timeoutSeconds", "stallTimeoutSeconds", "retry"):
             if name in planner:
@@ -90,4 +90,3 @@ class Planner:
         }
         status.writer.set("Planned", True, "PlanAccepted", f"{len(plan.tasks)} tasks")
         return plan
-

@@ -5,7 +5,8 @@ from __future__ import annotations
 from controller.domain import graph
 from controller.domain.graph import GraphProblem, Node
 from controller.reconcile.context import Context
-from controller.reconcile.world import TaskInfo, World
+from controller.reconcile.infos import TaskInfo
+from controller.reconcile.world import World
 from controller.store.base import Key
 
 

@@ -7,8 +7,8 @@ from typing import Any
 from controller.domain.usage import from_status, to_status
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.infos import FINISHED, TaskInfo
 from controller.reconcile.project_graph import work_tasks
-from controller.reconcile.world import FINISHED, TaskInfo
 from controller.store.base import Key, Resource, key_of
 
 COUNTS = ("usage", "tasks", "progress", "integration", "foldedUids")
@@ -27,6 +27,7 @@ class ProjectStatus:
         self.refused: tuple[str, str] | None = None
         self.planning = False
         self.plan_failed = ""
+        self.integration_failed = ""
         self.integrated = False
         self.integrating = False
 
@@ -120,48 +121,50 @@ class ProjectStatus:
                     self._ctx.queue.add(task.key)
 
     def _phase(self, tasks: dict[str, TaskInfo], counts: dict[str, int]) -> tuple[str, str]:
-        writer = self.writer
+        """The phase and its reason; the conditions that go with them are set."""
         failed = [t for t in tasks.values() if t.phase == "Failed"]
         blocked = [t for t in failed if t.reason in NEEDS_A_PERSON]
         stuck = bool(failed) and not _can_progress(tasks)
-        if blocked:
-            names = ", ".join(f"{t.name} ({t.reason})" for t in blocked[:10])
-            writer.set("NeedsAttention", True, blocked[0].reason, f"a person decides: {names}")
-        elif self.integration_failed:
-            writer.set("NeedsAttention", True, "IntegrationFailed", self.integration_failed)
-        elif failed:
-            names = ", ".join(f"{t.name} ({t.reason})" for t in failed[:10])
-            writer.set("NeedsAttention", True, "TasksFailed", names)
-        else:
-            writer.set("NeedsAttention", False, "NothingToDecide")
-        terminal = ""
-        if self.plan_failed:
-            terminal = "PlanFailed"
-        elif self.integration_failed:
-            terminal = "IntegrationFailed"
-        elif stuck and len(failed) > len(blocked):
-            terminal = "TasksFailed"
-        writer.set("Failed", bool(terminal), terminal or "NotFailed", self.plan_failed)
-        writer.set("Stalled", bool(terminal), terminal or "NotStalled")
+        self._attention(failed, blocked)
+        terminal = self._terminal(stuck and len(failed) > len(blocked))
+        self.writer.set("Failed", bool(terminal), terminal or "NotFailed", self.plan_failed)
+        self.writer.set("Stalled", bool(terminal), terminal or "NotStalled")
         done = self.integrated and counts["succeeded"] == counts["total"] > 0
-        writer.set("Complete", done, "Completed" if done else "InProgress")
-        if self.refused:
-            return ("Pending", self.refused[0])
-        if done:
-            return ("Completed", "")
-        if self._obj["spec"].get("suspend"):
-            return ("Suspended", "Suspended")
-        if terminal:
-            return ("Failed", terminal)
-        if self.planning:
-            return ("Planning", "")
-        if stuck:
-            return ("Attention", blocked[0].reason)
-        if self.integrating:
-            return ("Integrating", "")
-        return ("Running", "") if counts["total"] else ("Pending", "NoTasks")
+        self.writer.set("Complete", done, "Completed" if done else "InProgress")
+        suspended = bool(self._obj["spec"].get("suspend"))
+        by_precedence = (
+            (self.refused is not None, "Pending", self.refused[0] if self.refused else ""),
+            (done, "Completed", ""),
+            (suspended, "Suspended", "Suspended"),
+            (bool(terminal), "Failed", terminal),
+            (self.planning, "Planning", ""),
+            (stuck, "Attention", blocked[0].reason if blocked else ""),
+            (self.integrating, "Integrating", ""),
+            (counts["total"] > 0, "Running", ""),
+        )
+        for holds, phase, reason in by_precedence:
+            if holds:
+                return phase, reason
+        return "Pending", "NoTasks"
 
-    integration_failed = ""
+    def _attention(self, failed: list[TaskInfo], blocked: list[TaskInfo]) -> None:
+        shown = ", ".join(f"{t.name} ({t.reason})" for t in (blocked or failed)[:10])
+        if blocked:
+            self.writer.set("NeedsAttention", True, blocked[0].reason, f"a person decides: {shown}")
+        elif self.integration_failed:
+            self.writer.set("NeedsAttention", True, "IntegrationFailed", self.integration_failed)
+        elif failed:
+            self.writer.set("NeedsAttention", True, "TasksFailed", shown)
+        else:
+            self.writer.set("NeedsAttention", False, "NothingToDecide")
+
+    def _terminal(self, tasks_failed: bool) -> str:
+        """Why nothing more can come of it by itself, or an empty string."""
+        if self.plan_failed:
+            return "PlanFailed"
+        if self.integration_failed:
+            return "IntegrationFailed"
+        return "TasksFailed" if tasks_failed else ""
 
     def _fill(self) -> None:
         """Every owned condition is there from the first visit."""

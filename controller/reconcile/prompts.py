@@ -6,8 +6,8 @@ from typing import Any
 
 from controller.domain.targets import expand
 from controller.reconcile.context import Context, owner_reference, sibling
+from controller.reconcile.infos import TaskInfo
 from controller.reconcile.task_status import task_conditions
-from controller.reconcile.world import TaskInfo
 from controller.resources.names import child_task_name
 from controller.store.base import AlreadyExists, Resource
 
@@ -66,10 +66,14 @@ class PromptGroup:
 
     async def _create(self, obj: Resource, index: int) -> None:
         meta = obj["metadata"]
-        spec = {k: v for k, v in obj["spec"].items() if k not in ("target", "ttlSecondsAfterFinished")}
+        spec = {
+            k: v for k, v in obj["spec"].items() if k not in ("target", "ttlSecondsAfterFinished")
+        }
         spec["target"] = {"swarm": obj["spec"]["target"]["swarm"], "workers": index}
         annotations = {
-            k: v for k, v in (meta.get("annotations") or {}).items() if k == "codeswarm.dev/base-dir"
+            k: v
+            for k, v in (meta.get("annotations") or {}).items()
+            if k == "codeswarm.dev/base-dir"
         }
         try:
             await self._ctx.create(

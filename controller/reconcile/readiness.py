@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.domain.blockers import Cause, ProjectFacts, SwarmFacts, TaskFacts, blocker, gate
-from controller.reconcile.world import FINISHED, TaskInfo, World, project_key
+from controller.reconcile.infos import FINISHED, TaskInfo, project_key
+from controller.reconcile.world import World
 from controller.resources.names import task_object_name
 from controller.store.base import Key
 

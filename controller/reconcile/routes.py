@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.domain.routing import Route, decide, parse_routes
 from controller.reconcile.context import Context, sibling
-from controller.reconcile.world import TaskInfo
+from controller.reconcile.infos import TaskInfo
 from controller.store.base import AlreadyExists, Resource
 
 DEFAULT_HOPS = 3

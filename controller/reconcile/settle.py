@@ -19,12 +19,12 @@ from controller.domain.retry import (
 from controller.reconcile.attempts import made_by
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import Context
+from controller.reconcile.infos import TaskInfo, project_key
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.routes import Router
 from controller.reconcile.task_status import OF_A_RESULT, merge_usage, task_conditions
 from controller.reconcile.turns import TurnFacts
-from controller.reconcile.world import TaskInfo, project_key
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
 from controller.store.base import Resource
@@ -103,9 +103,7 @@ class Settler:
             return lost("ProjectGone", "the project went away while the turn ran")
         try:
             credentials = credentials_of(self._ctx, owner)
-            value = await self._ctx.repositories.ref_value(
-                project.url, attempt["ref"], credentials
-            )
+            value = await self._ctx.repositories.ref_value(project.url, attempt["ref"], credentials)
         except RepositoryProblem as problem:
             self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
             return None

@@ -8,6 +8,7 @@ from controller.domain.fleet import Entry, FleetPlan, Limits, plan_fleet
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.health import Heartbeats, look
+from controller.reconcile.infos import WorkerInfo
 from controller.reconcile.swarm_end import SwarmEnd
 from controller.reconcile.swarm_spec import Launchable, Problem, resolve_swarm
 from controller.reconcile.swarm_status import (
@@ -16,7 +17,6 @@ from controller.reconcile.swarm_status import (
     handle_of,
     swarm_status,
 )
-from controller.reconcile.world import WorkerInfo
 from controller.resources.names import job_prefix
 from controller.store.base import Key, Resource
 from providers.base import JobStatus, LaunchRequest, Provider, ProviderError, ProviderUnreachable

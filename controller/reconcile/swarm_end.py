@@ -82,7 +82,10 @@ class SwarmEnd:
         waited = self._ctx.clock.now() - since
         grace = float((spec.get("termination") or {}).get("gracePeriodSeconds", 45))
         jobs = [job.job for job in running]
-        if FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {}) or waited >= grace + TERM_SECONDS:
+        if (
+            FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {})
+            or waited >= grace + TERM_SECONDS
+        ):
             await provider.stop(handle, jobs, force=True)
         elif waited >= grace:
             await provider.stop(handle, jobs, force=False)

@@ -62,7 +62,8 @@ def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
     if provider not in ctx.providers:
         here = ", ".join(sorted(ctx.providers))
         return Problem(
-            "ProviderNotAvailable", f"provider {provider!r} is not available here (there is: {here})"
+            "ProviderNotAvailable",
+            f"provider {provider!r} is not available here (there is: {here})",
         )
     return _launchable(ctx, obj, result, provider, parameters)
 

@@ -113,7 +113,12 @@ def swarm_status(
     _put(status, "nextLaunchAt", stamp(plan.next_launch_at) if plan.next_launch_at else None)
     _put(status, "foldedUsage", to_status(folded) if folded else None)
     _put(status, "usage", to_status(used) if used else None)
-    _conditions(ctx, obj, status, want, plan, used)
+    writer = ConditionWriter(obj, ctx.now())
+    info = ctx.world.swarms.get(key)
+    halted = budget_condition(writer, obj["spec"].get("budget"), used)
+    if info is not None:
+        info.halted = halted
+    _conditions(writer, status, want, plan)
     return status
 
 
@@ -125,14 +130,8 @@ def _put(status: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _conditions(
-    ctx: Context,
-    obj: Resource,
-    status: dict[str, Any],
-    want: Launchable,
-    plan: FleetPlan,
-    used: Usage,
+    writer: ConditionWriter, status: dict[str, Any], want: Launchable, plan: FleetPlan
 ) -> None:
-    writer = ConditionWriter(obj, ctx.now())
     ready, wanted = status["readyReplicas"], want.replicas
     outdated = sum(e.spec_hash != want.hash for e in plan.entries)
     failed = plan.launch_failures >= FAILURES_UNTIL_FAILED
@@ -149,10 +148,6 @@ def _conditions(
     else:
         writer.set("RolledOut", True, "UpToDate")
     writer.set("QuotaAvailable", True, "NoQuotaError")
-    halted = budget_condition(writer, obj["spec"].get("budget"), used)
-    info = ctx.world.swarms.get(Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"]))
-    if info is not None:
-        info.halted = halted
     done = ready >= wanted and not outdated and len(plan.entries) == wanted
     if done:
         writer.set("Ready", True, "WorkersReady", f"{ready} of {wanted} workers are ready")

@@ -9,6 +9,7 @@ from controller.reconcile.attempts import Undeliverable, open_attempt
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.dispatch import deliver
+from controller.reconcile.infos import TaskInfo
 from controller.reconcile.interrupts import Interrupter, wanted_interrupt
 from controller.reconcile.prompts import PromptGroup
 from controller.reconcile.readiness import explain, stale_success
@@ -16,7 +17,6 @@ from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
 from controller.reconcile.task_status import merge_usage, reset, task_conditions
 from controller.reconcile.turns import TurnFacts
-from controller.reconcile.world import TaskInfo
 from controller.resources.texts import Unresolved, resolve_text
 from controller.store.base import Key, Resource
 from providers.base import ProviderError

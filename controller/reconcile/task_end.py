@@ -5,7 +5,7 @@ from __future__ import annotations
 from controller.domain.usage import from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
-from controller.reconcile.world import TaskInfo, project_key
+from controller.reconcile.infos import TaskInfo, project_key
 from controller.store.base import Key, NotFound, Resource
 
 USAGE_FINALIZER = "codeswarm.dev/usage"

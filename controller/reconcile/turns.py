@@ -89,12 +89,16 @@ class Turns:
     def forget_worker(self, job: str) -> None:
         """Drop a job that is gone."""
         self.workers.pop(job, None)
+        self.turns.pop(f"{job}.system", None)
 
     def forget(self, injection: str) -> None:
         """Drop a turn whose outcome is in status."""
         turn = self.turns.pop(injection, None)
-        if turn is not None and turn.job in self.workers:
-            self.workers[turn.job].settled.append(injection)
+        worker = self.workers.get(turn.job) if turn is not None else None
+        if worker is not None:
+            worker.settled.append(injection)
+            if worker.active == injection:
+                worker.active = ""
         if turn is not None and turn.merges:
             self.merges[injection.rpartition(".")[0]] = turn.merges
 
@@ -105,7 +109,7 @@ class Turns:
         if event == rec.THREAD_STATUS:
             self._thread_status(worker, data)
         injection = record.get("injection_id")
-        if not injection:
+        if not injection or record.get("job_id", job) != job:
             return None
         if injection in worker.settled:
             return None

@@ -9,7 +9,7 @@ Writes are awaited: when one returns, it is durable.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 Resource = dict[str, Any]
@@ -59,7 +59,7 @@ class Change:
     key: Key
     uid: str
     deleted: bool = False
-    version: str = ""
+    version: str = field(default="", compare=False)
     """The resourceVersion that the object has now."""
 
 

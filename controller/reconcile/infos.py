@@ -1,0 +1,242 @@
+"""Objects in a compact form: what the decisions about others need of each one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any
+
+from controller.domain.usage import ZERO, Usage, from_status
+from controller.reconcile.clock import seconds_of
+from controller.resources.conditions import find
+from controller.store.base import Key, Resource
+from providers.base import SwarmHandle
+
+FINISHED = frozenset({"Succeeded", "Failed", "Cancelled"})
+OPEN_STATES = frozenset({"Assigned", "Running", "Interrupting"})
+_NOTHING_USED: Mapping[str, Usage] = MappingProxyType({})
+
+
+@dataclass(slots=True)
+class TaskInfo:
+    """One Task, as far as others depend on it."""
+
+    key: Key
+    uid: str
+    version: str
+    created: str
+    kind: str
+    project: str
+    name: str
+    """Within the project; the object's name for a prompt."""
+    priority: int
+    depends_on: tuple[str, ...]
+    owned_paths: tuple[str, ...]
+    swarm: str
+    """The target's swarm; empty for a project's task."""
+    worker: int | None
+    """A fixed worker index."""
+    expands: bool
+    parent: str
+    revision: int
+    hash: str
+    suspend: bool
+    cancel: bool
+    deleting: bool
+    accepted: bool
+    phase: str
+    reason: str
+    attempt: int
+    attempt_revision: int
+    open_job: str
+    open_injection: str
+    open_swarm: str
+    open_state: str
+    open_worker: int
+    head: str
+    head_ref: str
+    inputs: dict[str, str]
+    next_at: float
+    usage: Mapping[str, Usage]
+    """By swarm."""
+
+    @property
+    def finished(self) -> bool:
+        """No attempt will follow by itself."""
+        return self.phase in FINISHED
+
+
+@dataclass(slots=True)
+class WorkerInfo:
+    """One worker that may be given tasks."""
+
+    swarm: Key
+    index: int
+    job: str
+    ready: bool
+
+
+@dataclass(slots=True)
+class SwarmInfo:
+    """One Swarm, as far as tasks depend on it."""
+
+    key: Key
+    uid: str
+    version: str
+    deleting: bool
+    accepted: bool
+    reason: str
+    handle: SwarmHandle
+    provider: str
+    halted: str = ""
+    """A blocker reason that stops new turns (budget, quota)."""
+    observed: bool = False
+    """The provider was asked in this controller's life: a job not in ``workers`` is gone."""
+    workers: dict[str, WorkerInfo] = field(default_factory=dict)
+    """By job: all that live, ready or not."""
+
+
+@dataclass(slots=True)
+class ProjectInfo:
+    """One Project, as far as its tasks depend on it."""
+
+    key: Key
+    uid: str
+    version: str
+    generation: int
+    deleting: bool
+    accepted: bool
+    suspended: bool
+    swarms: tuple[str, ...]
+    max_parallel: int | None
+    url: str
+    base_branch: str
+    base_commit: str
+    retry: Mapping[str, Any]
+    timeout: float | None
+    stall: float | None
+    integrated: bool
+    lost: frozenset[str] = frozenset()
+    """Finished tasks whose work the remote no longer holds."""
+    halted: str = ""
+    order: dict[str, int] = field(default_factory=dict)
+    cycles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By task name: the cycle of dependencies that it is part of."""
+    refs: dict[str, str] = field(default_factory=dict)
+    """The remote's refs that concern the project, as last seen."""
+    tasks: dict[str, TaskInfo] = field(default_factory=dict)
+    """By name within the project, owned or not, plan and integration included."""
+    running: set[Key] = field(default_factory=set)
+
+
+def project_key(info: TaskInfo) -> Key:
+    """The key of the Project that a task names."""
+    return Key("Project", info.key.namespace, info.project)
+
+
+def swarm_key(info: TaskInfo) -> Key:
+    """The key of the Swarm that a task targets."""
+    return Key("Swarm", info.key.namespace, info.swarm)
+
+
+def parent_key(info: TaskInfo) -> Key:
+    return Key("Task", info.key.namespace, info.parent)
+
+
+def is_accepted(obj: Resource) -> tuple[bool, str]:
+    condition = find((obj.get("status") or {}).get("conditions") or [], "Accepted")
+    if condition is None:
+        return False, "NotSeen"
+    return condition["status"] == "True", condition["reason"]
+
+
+def usage_by_swarm(status: Mapping[str, Any]) -> Mapping[str, Usage]:
+    """A Task's usage, summed over its attempts, by the swarm that ran them."""
+    totals: dict[str, Usage] = {}
+    for item in (status.get("folded") or {}).get("usage") or ():
+        totals[item["swarm"]] = from_status(item)
+    for attempt in status.get("attempts") or ():
+        for session in attempt.get("usage") or ():
+            swarm = attempt["swarm"]
+            totals[swarm] = totals.get(swarm, ZERO) + from_status(session)
+    return totals or _NOTHING_USED
+
+
+def task_info(obj: Resource) -> TaskInfo:
+    """The compact form of a stored Task."""
+    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    attempts = status.get("attempts") or ()
+    last = attempts[-1] if attempts else {}
+    is_open = last.get("state") in OPEN_STATES
+    target = spec.get("target") or {}
+    workers = target.get("workers", "idle")
+    fixed = workers if isinstance(workers, int) else None
+    if fixed is None and isinstance(workers, str) and workers.isdigit():
+        fixed = int(workers)
+    project = spec.get("project", "")
+    name = meta["name"]
+    if project and name.startswith(project + "."):
+        name = name[len(project) + 1 :]
+    succeeded = status.get("phase") == "Succeeded"
+    accepted = find(status.get("conditions") or [], "Accepted")
+    return TaskInfo(
+        key=Key("Task", meta["namespace"], meta["name"]),
+        uid=meta["uid"],
+        version=meta["resourceVersion"],
+        created=meta["creationTimestamp"],
+        kind=spec.get("type") or ("work" if project else "prompt"),
+        project=project,
+        name=name,
+        priority=spec.get("priority", 0),
+        depends_on=tuple(spec.get("dependsOn") or ()),
+        owned_paths=tuple(spec.get("ownedPaths") or ()),
+        swarm=target.get("swarm", ""),
+        worker=fixed,
+        expands=bool(target) and fixed is None and workers != "idle",
+        parent=(meta.get("labels") or {}).get("codeswarm.dev/parent", ""),
+        revision=spec.get("revision", 1),
+        hash=(meta.get("annotations") or {}).get("codeswarm.dev/task-hash", ""),
+        suspend=bool(spec.get("suspend")),
+        cancel=bool(spec.get("cancel")),
+        deleting="deletionTimestamp" in meta,
+        accepted=accepted is None or accepted["status"] != "False",
+        phase=status.get("phase", ""),
+        reason=status.get("reason", ""),
+        attempt=last.get("number", 0),
+        attempt_revision=last.get("revision", 0),
+        open_job=last["job"] if is_open else "",
+        open_injection=last["injectionId"] if is_open else "",
+        open_swarm=last["swarm"] if is_open else "",
+        open_state=last["state"] if is_open else "",
+        open_worker=last["worker"] if is_open else 0,
+        head=status.get("headCommit", "") if succeeded else "",
+        head_ref=status.get("headRef", "") if succeeded else "",
+        inputs={d["task"]: d["commit"] for d in last.get("dependencies") or ()},
+        next_at=seconds_of(status.get("nextAttemptAt")) or 0.0,
+        usage=usage_by_swarm(status),
+    )
+
+
+def project_info(obj: Resource) -> ProjectInfo:
+    """The compact form of a stored Project."""
+    meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
+    repository = status.get("repository") or {}
+    return ProjectInfo(
+        key=Key("Project", meta["namespace"], meta["name"]),
+        uid=meta["uid"],
+        version=meta["resourceVersion"],
+        generation=meta["generation"],
+        deleting="deletionTimestamp" in meta,
+        accepted=is_accepted(obj)[0],
+        suspended=bool(spec.get("suspend")),
+        swarms=tuple(w["swarm"] for w in spec.get("workers") or ()),
+        max_parallel=spec.get("maxParallel"),
+        url=repository.get("url", ""),
+        base_branch=repository.get("baseBranch", ""),
+        base_commit=repository.get("baseCommit", ""),
+        retry=spec.get("retry") or {},
+        timeout=spec.get("taskTimeoutSeconds"),
+        stall=spec.get("stallTimeoutSeconds"),
+        integrated=(status.get("integration") or {}).get("state") == "Succeeded",
+    )

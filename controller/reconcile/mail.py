@@ -1,0 +1,117 @@
+"""Mail from workers: kept as transcripts, merged into facts, and turned into wishes for passes."""
+
+from __future__ import annotations
+
+import asyncio
+
+from controller.reconcile.approval import approval_name
+from controller.reconcile.context import Context
+from controller.reconcile.infos import TaskInfo, project_key
+from controller.reconcile.turns import TurnFacts, parse
+from controller.store.base import Key
+from providers.base import ProviderError, RecordBatch
+from worker import records as rec
+
+FOLLOW_SECONDS = 0.05
+"""A turn that ends within this time is settled without having been written as running."""
+USAGE_SECONDS = 1.0
+MERGED_SECONDS = 0.25
+
+
+class Mail:
+    """What comes out of outboxes, and turns that nobody asks for (any more)."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+
+    def orphaned(self, info: TaskInfo) -> None:
+        """A Task is gone while its turn runs: the turn is interrupted."""
+        if info.open_job:
+            swarm = Key("Swarm", info.key.namespace, info.open_swarm)
+            asyncio.get_running_loop().create_task(
+                self._interrupt(swarm, info.open_job, info.open_injection)
+            )
+
+    async def _interrupt(self, swarm: Key, job: str, injection: str) -> None:
+        payload = {"action": "interrupt", "injection_id": injection, "reason": "Cancelled"}
+        record = {"type": "control", "epoch": self._ctx.epoch, "payload": payload}
+        try:
+            handle, provider = self._ctx.handle_of(swarm)
+            info = self._ctx.world.swarms.get(swarm)
+            worker = info.workers.get(job) if info else None
+            if worker is not None:
+                await provider.deliver(handle, job, worker.index, record)
+        except ProviderError as error:
+            self._ctx.event_for(swarm, error.reason, str(error))
+
+    def on_mail(self, batch: RecordBatch) -> None:
+        """Lines from an outbox: kept as the transcript, and merged into the facts."""
+        self._ctx.transcripts.append(batch)
+        now = self._ctx.clock.now()
+        for line in batch.lines:
+            record = parse(line)
+            if record is None:
+                continue
+            turn = self._ctx.turns.apply(batch.job, record, now)
+            self._wake_by(batch.job, record["event"], turn)
+
+    def _wake_by(self, job: str, event: str, turn: TurnFacts | None) -> None:
+        if event == rec.THREAD_STATUS:
+            self.wake_swarm_of(job)
+        if turn is None:
+            return
+        if event == rec.TURN_COMPLETE:
+            self._wake_task_of(turn, 0.0)
+            self._ctx.wake_dispatch()
+        elif event == rec.EXEC_APPROVAL_REQUIRED:
+            self._wake_task_of(turn, 0.0)
+        elif event == rec.EXEC_APPROVAL_RESOLVED:
+            self.wake_approvals_of(turn)
+        elif event in (rec.TURN_STARTED, rec.TASK_STARTED):
+            self._wake_task_of(turn, FOLLOW_SECONDS)
+        elif event == rec.COMMAND_COMPLETED and turn.merges:
+            self._wake_project_of(turn)
+        elif event == rec.USAGE:
+            self._wake_task_of(turn, USAGE_SECONDS)
+
+    def _wake_task_of(self, turn: TurnFacts, after: float) -> None:
+        """The Task whose open attempt this is; what any other turn says is dropped."""
+        uid = turn.injection.rpartition(".")[0]
+        key = self._ctx.world.by_uid.get(uid)
+        task = self._ctx.world.tasks.get(key) if key else None
+        if task is not None and task.open_injection == turn.injection:
+            self._ctx.queue.add(task.key, after)
+        elif not turn.injection.endswith(".system"):
+            if task is None and turn.complete is None:
+                self._stray(turn)
+            self._ctx.turns.forget(turn.injection)
+
+    def wake_approvals_of(self, turn: TurnFacts) -> None:
+        """A worker has confirmed an answer, or nobody waits for one any more."""
+        uid, _, attempt = turn.injection.rpartition(".")
+        key = self._ctx.world.by_uid.get(uid)
+        if key is not None and attempt.isdigit():
+            for request in turn.approvals:
+                name = approval_name(key.name, int(attempt), request)
+                self._ctx.queue.add(Key("Approval", key.namespace, name))
+
+    def _wake_project_of(self, turn: TurnFacts) -> None:
+        """An integration has merged one more branch."""
+        key = self._ctx.world.by_uid.get(turn.injection.rpartition(".")[0])
+        info = self._ctx.world.tasks.get(key) if key else None
+        if info is not None and info.project:
+            self._ctx.queue.add(project_key(info), after=MERGED_SECONDS)
+
+    def _stray(self, turn: TurnFacts) -> None:
+        """A turn that no Task knows (any more) must not go on."""
+        for swarm in self._ctx.world.swarms.values():
+            if turn.job in swarm.workers:
+                asyncio.get_running_loop().create_task(
+                    self._interrupt(swarm.key, turn.job, turn.injection)
+                )
+
+    def wake_swarm_of(self, job: str) -> None:
+        """Something about this worker changed."""
+        for swarm in self._ctx.world.swarms.values():
+            if job in swarm.workers:
+                self._ctx.queue.add(swarm.key)
