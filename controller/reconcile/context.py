@@ -96,7 +96,10 @@ class Context:
         LOG.error("%s: %s", key, error, exc_info=error)
 
     def event(self, obj: Resource, reason: str, message: str, *, warning: bool = False) -> None:
-        """Tell people about a transition."""
+        """Tell people about a transition; in the log too, but for each task's success."""
+        if warning or obj["kind"] != "Task":
+            level = logging.WARNING if warning else logging.INFO
+            LOG.log(level, "%s: %s: %s", key_of(obj), reason, message)
         self.store.record_event(key_of(obj), "Warning" if warning else "Normal", reason, message)
 
 

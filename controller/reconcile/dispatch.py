@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,8 +19,10 @@ from controller.reconcile.attempts import Undeliverable, begin_attempt, user_rec
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import pool_of, unready
-from controller.store.base import Conflict, Key, NotFound
+from controller.store.base import Conflict, Key, NotFound, StoreUnavailable
 from providers.base import ProviderError
+
+LOG = logging.getLogger(__name__)
 
 ACKNOWLEDGE_SECONDS = 10.0
 """After this long without a word from the worker the record is delivered again."""
@@ -123,6 +126,9 @@ class Dispatcher:
         except ProviderError:
             self._ctx.queue.add(key, after=0.5)
             self._ctx.queue.add(worker.swarm)
+        except StoreUnavailable as error:
+            LOG.error("%s: %s", key, error)
+            self._ctx.queue.add(key, after=2.0)
         except Exception as error:
             self._ctx.report(key, error)
             self._ctx.queue.add(key, after=1.0)

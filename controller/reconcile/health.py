@@ -5,9 +5,8 @@ from __future__ import annotations
 from controller.domain.fleet import NOT_SEEN, Seen
 from controller.reconcile.clock import Clock
 from controller.reconcile.context import Context
+from controller.reconcile.swarm_spec import Launchable
 from providers.base import JobState, JobStatus
-
-STARTUP_GRACE_SECONDS = 10.0
 
 
 class Heartbeats:
@@ -21,14 +20,17 @@ class Heartbeats:
         self._clock = clock
         self._seen: dict[str, tuple[float | None, float]] = {}
 
-    def stale(self, job: str, beat: float | None, timeout: float) -> bool:
-        """Whether a heartbeat has stood still for ``timeout`` seconds (more before the first)."""
+    def stale(self, job: str, beat: float | None, timeout: float, startup: float) -> bool:
+        """Whether a heartbeat has stood still for ``timeout`` (``startup`` more before the first).
+
+        All in seconds.
+        """
         now = self._clock.now()
         known = self._seen.get(job)
         if known is None or known[0] != beat:
             self._seen[job] = (beat, now)
             return False
-        grace = timeout if beat is not None else timeout + STARTUP_GRACE_SECONDS
+        grace = timeout if beat is not None else timeout + startup
         return now - known[1] > grace
 
     def forget(self, job: str) -> None:
@@ -37,7 +39,7 @@ class Heartbeats:
 
 
 def look(
-    ctx: Context, job: str, status: JobStatus | None, beats: Heartbeats, timeout: float
+    ctx: Context, want: Launchable, job: str, status: JobStatus | None, beats: Heartbeats
 ) -> Seen:
     """What is known of one job."""
     if status is None or status.state is JobState.ABSENT:
@@ -53,5 +55,6 @@ def look(
         handle=status.handle,
         ready=facts.ready,
         busy=job in ctx.world.open_jobs or bool(facts.active),
-        stale=running and beats.stale(job, status.heartbeat, timeout),
+        stale=running
+        and beats.stale(job, status.heartbeat, want.heartbeat_timeout, want.startup_grace),
     )

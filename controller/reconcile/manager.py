@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable
 
@@ -14,11 +15,22 @@ from controller.reconcile.mail import Mail
 from controller.reconcile.project import ProjectReconciler
 from controller.reconcile.swarm import SwarmReconciler
 from controller.reconcile.task import FIRST_LOOK_SECONDS, TaskReconciler
-from controller.store.base import Change, Conflict, Key, NotFound, Resource, key_of
+from controller.store.base import (
+    Change,
+    Conflict,
+    Key,
+    NotFound,
+    Resource,
+    StoreUnavailable,
+    key_of,
+)
 from providers.base import ProviderError
+
+LOG = logging.getLogger(__name__)
 
 RESYNC_SECONDS = 60.0
 SAVE_SECONDS = 1.0
+UNAVAILABLE_SECONDS = 2.0
 PASSES = 16
 SETTLED_SECONDS = 0.02
 SHARE = 20.0
@@ -118,6 +130,9 @@ class Manager:
         except ProviderError as error:
             self.ctx.event_for(key, error.reason, str(error))
             return 2.0
+        except StoreUnavailable as error:
+            LOG.error("%s: %s", key, error)
+            return UNAVAILABLE_SECONDS
         except Exception as error:
             self.ctx.report(key, error)
             raise
@@ -151,6 +166,8 @@ class Manager:
                 self._dispatcher.forget(info)
                 self._task_changed(info, None)
                 self._mail.orphaned(info)
+                if info.usage:
+                    asyncio.get_running_loop().create_task(self._tasks.gone(info))
         elif key.kind == "SwarmClass":
             self._class_changed(key)
         elif key.kind in ("ConfigMap", "Secret"):

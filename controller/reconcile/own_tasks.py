@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.reconcile.context import Context, owned_by, owner_reference, sibling
+from controller.reconcile.task_end import USAGE_FINALIZER
 from controller.resources.names import task_object_name
 from controller.store.base import AlreadyExists, Resource
 
@@ -68,6 +69,7 @@ class OwnTasks:
                 "namespace": meta["namespace"],
                 "labels": {"codeswarm.dev/project": meta["name"]},
                 "annotations": annotations,
+                "finalizers": [USAGE_FINALIZER],
                 "ownerReferences": [owner_reference(project)],
             },
             "spec": self._complete(project, spec, revision=1),

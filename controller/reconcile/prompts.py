@@ -7,6 +7,7 @@ from typing import Any
 from controller.domain.targets import expand
 from controller.reconcile.context import Context, owner_reference, sibling
 from controller.reconcile.infos import TaskInfo
+from controller.reconcile.task_end import USAGE_FINALIZER
 from controller.reconcile.task_status import task_conditions
 from controller.resources.names import child_task_name
 from controller.store.base import AlreadyExists, Resource
@@ -85,6 +86,7 @@ class PromptGroup:
                         "namespace": meta["namespace"],
                         "labels": {"codeswarm.dev/parent": meta["name"]},
                         "annotations": annotations,
+                        "finalizers": [USAGE_FINALIZER],
                         "ownerReferences": [owner_reference(obj)],
                     },
                     "spec": spec,

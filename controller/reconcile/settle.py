@@ -303,6 +303,7 @@ class Settler:
             limit=retry.get("limit", defaults.limit),
             backoff_seconds=retry.get("backoffSeconds", defaults.backoff_seconds),
             max_backoff_seconds=retry.get("maxBackoffSeconds", defaults.max_backoff_seconds),
+            infrastructure_limit=self._ctx.settings.limits.infrastructure_retries,
         )
 
     def _tell(

@@ -140,12 +140,12 @@ class SwarmReconciler:
     ) -> FleetPlan:
         status = obj.get("status") or {}
         seen = {
-            job: look(self._ctx, job, jobs.get(job), self._heartbeats, want.heartbeat_timeout)
+            job: look(self._ctx, want, job, jobs.get(job), self._heartbeats)
             for job in {e.job for e in entries}
             if job in jobs
         }
         return plan_fleet(
-            desired=want.replicas,
+            desired=want.allowed,
             spec_hash=want.hash,
             entries=entries,
             seen=seen,

@@ -33,12 +33,15 @@ class Launchable:
     provider: str
     parameters: Mapping[str, Any]
     replicas: int
+    allowed: int
+    """How many of them the limits of this machine leave room for."""
     hash: str
     worker_config: Mapping[str, Any]
     env: Mapping[str, str]
     soft_timeout: float
     hard_timeout: float
     heartbeat_timeout: float
+    startup_grace: float
 
 
 def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
@@ -97,13 +100,26 @@ def _launchable(
         provider=provider,
         parameters=parameters or {},
         replicas=obj["spec"].get("replicas", 1),
+        allowed=_allowed(ctx, obj, provider),
         hash=_digest(identity),
         worker_config=config,
         env=env,
         soft_timeout=float(result["launch"]["softTimeoutSeconds"]),
         hard_timeout=float(result["launch"]["hardTimeoutSeconds"]),
         heartbeat_timeout=float(result["heartbeatTimeoutSeconds"]),
+        startup_grace=float(result["startupGraceSeconds"]),
     )
+
+
+def _allowed(ctx: Context, obj: Resource, provider: str) -> int:
+    replicas = int(obj["spec"].get("replicas", 1))
+    if provider != "local":
+        return replicas
+    uid = obj["metadata"]["uid"]
+    others = sum(
+        len(s.workers) for s in ctx.world.swarms.values() if s.provider == provider and s.uid != uid
+    )
+    return max(0, min(replicas, ctx.settings.limits.local_workers - others))
 
 
 def _digest(value: Mapping[str, Any]) -> str:

@@ -15,7 +15,6 @@ from controller.store.base import Key, Resource
 from providers.base import SwarmHandle
 
 FINALIZER = "codeswarm.dev/workers"
-MAX_WORKERS = 100
 
 
 def handle_of(obj: Resource, parameters: Mapping[str, Any]) -> SwarmHandle:
@@ -99,7 +98,7 @@ def swarm_status(
     busy = sum(e.phase == "Busy" for e in plan.entries)
     status.update(
         observedGeneration=obj["metadata"]["generation"],
-        workers=rows[:MAX_WORKERS],
+        workers=rows,
         replicas=len(plan.entries),
         readyReplicas=ready,
         busyReplicas=busy,
@@ -141,6 +140,8 @@ def _conditions(
         writer.set("Available", True, "WorkersReady", f"{ready} of {wanted} workers are ready")
     else:
         reason = "LaunchFailed" if failed else "LaunchDelayed" if plan.delayed else "Launching"
+        if want.allowed < wanted:
+            reason = "WorkerLimit"
         lost = f"; last failure: {plan.lost[-1].reason}" if plan.lost else ""
         writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{lost}")
     if outdated:

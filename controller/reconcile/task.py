@@ -57,6 +57,10 @@ class TaskReconciler:
             return await self._finished(obj, info)
         return await self._waiting(obj, info)
 
+    async def gone(self, info: TaskInfo) -> None:
+        """A Task is not there any more."""
+        await self._end.gone(info)
+
     # --- an open attempt -------------------------------------------------------------------
 
     async def _open(self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]) -> float | None:
@@ -118,7 +122,7 @@ class TaskReconciler:
         status["phase"] = "Running"
         status["observedGeneration"] = obj["metadata"]["generation"]
         task_conditions(self._ctx, obj, status)
-        await self._ctx.write_status(obj, status)
+        obj = await self._end.guard(await self._ctx.write_status(obj, status), info)
         await ensure_approvals(self._ctx, obj, new, turn)
         return self._interrupter.next_deadline(info, new, turn)
 

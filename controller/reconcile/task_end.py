@@ -6,9 +6,12 @@ from controller.domain.usage import from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, project_key
-from controller.store.base import Key, NotFound, Resource
+from controller.store.base import Conflict, Key, NotFound, Resource, StoreError
 
 USAGE_FINALIZER = "codeswarm.dev/usage"
+
+
+CONFLICTS = 20
 
 
 class TaskEnd:
@@ -16,12 +19,19 @@ class TaskEnd:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._released: set[str] = set()
+
+    async def guard(self, obj: Resource, info: TaskInfo) -> Resource:
+        """Have the finalizer in place, so that a deleted Task's usage is folded first."""
+        if info.deleting or not self._unguarded(obj):
+            return obj
+        obj["metadata"].setdefault("finalizers", []).append(USAGE_FINALIZER)
+        return await self._ctx.write(obj)
 
     async def expire(self, obj: Resource, info: TaskInfo) -> float | None:
         """Delete a standalone Task after its time to live; seconds until then, or None."""
-        if info.usage and not info.deleting and self._unguarded(obj):
-            obj["metadata"].setdefault("finalizers", []).append(USAGE_FINALIZER)
-            obj = await self._ctx.write(obj)
+        if info.usage:
+            obj = await self.guard(obj, info)
         ttl = obj["spec"].get("ttlSecondsAfterFinished")
         if ttl is None or info.project:
             return None
@@ -43,18 +53,40 @@ class TaskEnd:
         """Fold a deleted Task's usage into its Project and Swarms, then let it go."""
         if self._unguarded(obj):
             return None
-        owners = [Key("Swarm", info.key.namespace, swarm) for swarm in info.usage]
-        if info.project:
-            owners.append(project_key(info))
+        owners = _owners(info)
         for owner in owners:
             await self._fold(owner, info)
         obj["metadata"]["finalizers"] = [
             f for f in obj["metadata"]["finalizers"] if f != USAGE_FINALIZER
         ]
-        await self._ctx.store.update(obj)
+        self._released.add(info.uid)
+        try:
+            await self._ctx.store.update(obj)
+        except StoreError:
+            self._released.discard(info.uid)
+            raise
         for owner in owners:
             self._ctx.queue.add(owner)
         return None
+
+    async def gone(self, info: TaskInfo) -> None:
+        """Fold the usage of a Task that went away before it was guarded."""
+        if info.uid in self._released:
+            self._released.discard(info.uid)
+            return
+        for owner in _owners(info):
+            await self._fold_again(owner, info)
+            self._ctx.queue.add(owner)
+
+    async def _fold_again(self, owner: Key, info: TaskInfo) -> None:
+        for _ in range(CONFLICTS):
+            try:
+                await self._fold(owner, info)
+            except Conflict:
+                continue
+            except StoreError as error:
+                self._ctx.report(owner, error)
+            return
 
     async def _fold(self, owner: Key, info: TaskInfo) -> None:
         """One write adds the usage and notes the Task's uid, so that it is added once."""
@@ -72,3 +104,11 @@ class TaskEnd:
         status["foldedUsage"] = to_status(used)
         status["foldedUids"] = [*uids, info.uid]
         await self._ctx.write_status(obj, status)
+
+
+def _owners(info: TaskInfo) -> list[Key]:
+    """Whose sums a Task's usage is part of."""
+    owners = [Key("Swarm", info.key.namespace, swarm) for swarm in info.usage]
+    if info.project and info.usage:
+        owners.append(project_key(info))
+    return owners

@@ -104,12 +104,14 @@ class Turns:
 
     def apply(self, job: str, record: Mapping[str, Any], now: float) -> TurnFacts | None:
         """Merge one record; the turn it belongs to, if any."""
+        if record.get("job_id", job) != job:
+            return None
         event, data = record["event"], record["data"]
         worker = self.worker(job)
         if event == rec.THREAD_STATUS:
             self._thread_status(worker, data)
         injection = record.get("injection_id")
-        if not injection or record.get("job_id", job) != job:
+        if not injection:
             return None
         if injection in worker.settled:
             return None
