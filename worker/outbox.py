@@ -51,8 +51,7 @@ class Outbox:
         self._handle = os.open(path, flags, 0o600)
         self.history = _read_history(self._handle)
         self._seq = self.history.last_seq
-        if is_torn(self._handle):
-            self._pending += b"\n"
+        self._end = -1  # of what this process wrote, bytes
 
     def emit(self, event: str, data: dict[str, Any], injection_id: str | None = None) -> None:
         """Add a record; it reaches the file with the next ``flush``."""
@@ -80,7 +79,11 @@ class Outbox:
             if not self._pending:
                 return
             while self._pending:
+                end = os.fstat(self._handle).st_size
+                if end != self._end and is_torn(self._handle):
+                    self._pending[:0] = b"\n"  # another's torn line takes none of ours with it
                 written = os.write(self._handle, self._pending)
+                self._end = end + written
                 del self._pending[:written]
         if self._hint is not None:
             poke(self._hint, self._word)

@@ -12,7 +12,7 @@ from controller.store.base import Key
 from providers.base import ProviderError, RecordBatch
 from worker import records as rec
 
-FOLLOW_SECONDS = 0.05
+FOLLOW_SECONDS = 0.25
 """A turn that ends within this time is settled without having been written as running."""
 USAGE_SECONDS = 1.0
 MERGED_SECONDS = 0.25
