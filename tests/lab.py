@@ -217,11 +217,11 @@ class Lab:
     # --- repositories ------------------------------------------------------------------------
 
     def repository(self, name: str = "repo.git", files: dict[str, str] | None = None) -> Path:
-        """A bare repository with one commit on ``main``."""
-        path = self.path / name
-        git("init", "--quiet", "--bare", "--initial-branch=main", str(path))
-        self.commit(path, files or {"README.md": "# Here\n"}, "Begin")
-        return path
+        """A bare repository with one commit on ``main``; it appears complete."""
+        making, path = self.path / f"making-{name}", self.path / name
+        git("init", "--quiet", "--bare", "--initial-branch=main", str(making))
+        self.commit(making, files or {"README.md": "# Here\n"}, "Begin")
+        return making.rename(path)
 
     def commit(self, repository: Path, files: dict[str, str], message: str = "Change") -> str:
         """Add a commit to ``main`` of a repository, from elsewhere; its hash."""

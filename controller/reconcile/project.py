@@ -49,6 +49,8 @@ class ProjectReconciler:
             await self._repository.look(obj, status)
         except RepositoryProblem as problem:
             status.refuse(problem.reason, problem.message, unknown=problem.transient)
+            if "planner" not in obj["spec"]:
+                await self._materialiser.step(obj, status, None)
             await self._write(key, obj, status)
             return RETRY_SECONDS
         return await self._converge(key, obj, status)

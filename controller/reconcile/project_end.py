@@ -44,6 +44,7 @@ class ProjectEnd:
                 return 5.0
             self._ctx.event(obj, "RefsKept", f"attempt refs stay: {problem.message}", warning=True)
         self._since.pop(key, None)
+        await self._ctx.repositories.discard(self._ctx.stores / f"{obj['metadata']['uid']}.git")
         finalizers = [f for f in obj["metadata"]["finalizers"] if f != FINALIZER]
         await self._ctx.store.update(
             {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}}

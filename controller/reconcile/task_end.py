@@ -59,7 +59,8 @@ class TaskEnd:
         obj["metadata"]["finalizers"] = [
             f for f in obj["metadata"]["finalizers"] if f != USAGE_FINALIZER
         ]
-        self._released.add(info.uid)
+        if info.usage:
+            self._released.add(info.uid)
         try:
             await self._ctx.store.update(obj)
         except StoreError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from collections.abc import Collection, Hashable, Mapping
 from pathlib import Path
 
@@ -91,6 +93,12 @@ class Repositories:
         if known is None:
             known = self._stores[path] = ObjectStore(self.git, path)
         return known
+
+    async def discard(self, path: Path) -> None:
+        """Remove an object store whose project is gone; one that is not there is fine."""
+        self._stores.pop(path, None)
+        await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+        path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
     async def put(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from controller.store.base import Key
 from tests.lab import Lab, git, project, prompt, refs, script, swarm, work
 
 
@@ -280,3 +281,38 @@ def test_the_push_goes_on_to_an_origin(lab: Lab, tmp_path: Path) -> None:
     there = refs(upstream)
     assert there["refs/heads/codeswarm/demo/a"] == lab.task("demo.a")["headCommit"]
     assert "refs/heads/codeswarm/demo/integration" in there
+
+
+def test_a_deleted_project_leaves_its_branches_and_no_store(lab: Lab) -> None:
+    repository = lab.repository()
+    lab.start()
+    lab.apply(swarm(replicas=1), project("first", tasks=[work("a")]))
+    lab.wait_phase("Project", "first", "Completed")
+    lab.db.delete(Key("Project", "default", "first"))
+    lab.wait(lambda: not lab.db.list("Task"), "its tasks to go")
+    stores = lab.home.workspaces / "stores"
+    lab.wait(lambda: not list(stores.glob("*")), "its store to go")
+    left = refs(repository)
+    assert "refs/heads/codeswarm/first/a" in left
+    assert not [ref for ref in left if ref.startswith("refs/codeswarm/")]
+    lab.apply(project("second", tasks=[work("b")]))
+    lab.wait_phase("Project", "second", "Completed")
+
+
+def test_a_branch_of_another_making_is_never_overwritten(lab: Lab) -> None:
+    repository = lab.repository()
+    lab.start()
+    lab.apply(swarm(replicas=1), project(tasks=[work("a")]))
+    lab.wait_phase("Project", "demo", "Completed")
+    old = refs(repository)["refs/heads/codeswarm/demo/a"]
+    lab.db.delete(Key("Project", "default", "demo"))
+    lab.wait(lambda: not lab.db.list("Task"), "its tasks to go")
+    lab.apply(project(tasks=[work("a", 'write: {path: new.txt, content: "x"}')]))
+    lab.wait_phase("Project", "demo", "Attention")
+    assert lab.task("demo.a")["reason"] == "BranchNotOurs"
+    assert refs(repository)["refs/heads/codeswarm/demo/a"] == old
+    for branch in ("a", "integration"):
+        git("-C", str(repository), "update-ref", "-d", f"refs/heads/codeswarm/demo/{branch}")
+    lab.patch("Task", "demo.a", lambda o: o["metadata"]["annotations"].update(
+        {"codeswarm.dev/retry": "again"}))  # fmt: skip
+    lab.wait_phase("Project", "demo", "Completed")
