@@ -8,7 +8,7 @@ from controller.reconcile.project_graph import work_tasks
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.project_status import ProjectStatus
 from controller.resources.names import integration_branch, task_branch
-from controller.store.base import Resource
+from controller.store.base import Key, Resource
 
 
 class Durability:
@@ -26,25 +26,40 @@ class Durability:
         if info is None or info.integrated:
             return
         done = [t for t in work_tasks(self._ctx, status.key).values() if t.phase == "Succeeded"]
-        missing = [t for t in done if _branch(info, t) not in info.refs]
-        if not missing:
-            info.lost = frozenset()
-            return
-        here = [t for t in missing if info.refs.get(t.head_ref) == t.head]
-        unsure = [t for t in missing if info.refs.get(t.head_ref) != t.head]
+        unsure = [t for t in done if not _held(info, t)]
+        if unsure:  # pushed since the last look, moved by somebody, or gone
+            await self._look_again(obj, info)
+            unsure = [t for t in unsure if not _held(info, t)]
         reachable = await self._reachable(obj, info, unsure) if unsure else set()
-        await self._put_back(obj, info, here + [t for t in unsure if t.head in reachable])
-        lost = frozenset(t.name for t in unsure if t.head not in reachable)
-        if lost != info.lost:
+        lost = frozenset(t.head for t in unsure) - reachable
+        absent = [t for t in done if _branch(info, t) not in info.refs and t.head not in lost]
+        await self._put_back(obj, info, absent)
+        self._conclude(status.key, lost, unsure)
+
+    def _conclude(self, key: Key, lost: frozenset[str], tasks: list[TaskInfo]) -> None:
+        info = self._ctx.world.projects.get(key)
+        if info is not None and info.lost != lost:
             info.lost = lost
-            for task in unsure:
+            for task in tasks:
                 self._ctx.queue.add(task.key)
+
+    async def _look_again(self, obj: Resource, info: ProjectInfo) -> None:
+        state = await self._ctx.repositories.inspect(
+            info.url,
+            info.base_branch,
+            info.key.name,
+            credentials_of(self._ctx, obj),
+            fresh=True,
+        )
+        info.refs.clear()
+        info.refs.update(state.refs)
 
     async def _reachable(self, obj: Resource, info: ProjectInfo, tasks: list[TaskInfo]) -> set[str]:
         """Heads that a branch still contains: the task's own, integration's or the base."""
-        refs = [f"refs/heads/{info.base_branch}"]
+        base = f"refs/heads/{info.base_branch}"
         integration = f"refs/heads/{integration_branch(info.key.name)}"
-        refs += [ref for ref in (integration,) if ref in info.refs]
+        own = (_branch(info, task) for task in tasks)
+        refs = [base, *(ref for ref in (integration, *own) if ref in info.refs)]
         tips = [info.refs[ref] for ref in refs if ref in info.refs]
         store = self._ctx.repositories.store(self._ctx.stores / f"{info.uid}.git")
         await store.fetch(info.url, refs, credentials_of(self._ctx, obj))
@@ -67,6 +82,11 @@ class Durability:
                 if found is not None:
                     text = f"{task_branch(info.key.name, task.name)} was missing"
                     self._ctx.event(found, "BranchRestored", text, warning=True)
+
+
+def _held(info: ProjectInfo, task: TaskInfo) -> bool:
+    """Whether a ref of the task's own is at its head."""
+    return task.head in (info.refs.get(task.head_ref), info.refs.get(_branch(info, task)))
 
 
 def _branch(info: ProjectInfo, task: TaskInfo) -> str:

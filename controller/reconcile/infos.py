@@ -118,7 +118,7 @@ class ProjectInfo:
     stall: float | None
     integrated: bool
     lost: frozenset[str] = frozenset()
-    """Finished tasks whose work the remote no longer holds."""
+    """Heads of finished tasks that the remote no longer holds."""
     halted: str = ""
     order: dict[str, int] = field(default_factory=dict)
     cycles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable
 from controller.reconcile.approval import ApprovalReconciler
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
-from controller.reconcile.infos import TaskInfo, project_key, swarm_key
+from controller.reconcile.infos import FINISHED, TaskInfo, project_key, swarm_key
 from controller.reconcile.mail import Mail
 from controller.reconcile.project import ProjectReconciler
 from controller.reconcile.swarm import SwarmReconciler
-from controller.reconcile.task import FIRST_LOOK_SECONDS, TaskReconciler
+from controller.reconcile.task import FIRST_LOOK_SECONDS, RETRY_ANNOTATION, TaskReconciler
+from controller.reconcile.task_end import USAGE_FINALIZER
 from controller.store.base import (
     Change,
     Conflict,
@@ -73,7 +74,8 @@ class Manager:
         for kind in ("Project", "Swarm", "Task", "Approval"):
             for obj in self.ctx.store.list(kind):
                 self.observe(obj, initial=True)
-                self.ctx.queue.add(key_of(obj))
+                if kind != "Task" or not _at_rest(obj):
+                    self.ctx.queue.add(key_of(obj))
         for info in self.ctx.world.tasks.values():
             self._dispatcher.refresh(info)
         for provider in self.ctx.providers.values():
@@ -249,6 +251,20 @@ class Manager:
             self.ctx.queue.add(Key("Task", some.key.namespace, some.parent))
         if some.swarm and info is None:
             self.ctx.queue.add(swarm_key(some), after=1.0)
+
+
+def _at_rest(obj: Resource) -> bool:
+    """Whether a Task is finished and nobody has asked anything of it since."""
+    meta, status = obj["metadata"], obj.get("status") or {}
+    token = (meta.get("annotations") or {}).get(RETRY_ANNOTATION, "")
+    return (
+        status.get("phase") in FINISHED
+        and status.get("observedGeneration") == meta["generation"]
+        and token == status.get("observedRetry", "")
+        and "deletionTimestamp" not in meta
+        and "ttlSecondsAfterFinished" not in obj["spec"]
+        and ("usage" not in status or USAGE_FINALIZER in (meta.get("finalizers") or ()))
+    )
 
 
 def _differs(before: TaskInfo, after: TaskInfo) -> bool:

@@ -125,7 +125,7 @@ def stale_success(world: World, info: TaskInfo) -> str:
     if info.phase != "Succeeded" or not info.project or info.kind != "work":
         return ""
     project = world.projects.get(project_key(info))
-    if project is not None and info.name in project.lost and not project.integrated:
+    if project is not None and info.head in project.lost and not project.integrated:
         return "its work is not at the remote any more"
     return _stale_inputs(world, info, info.inputs)
 
