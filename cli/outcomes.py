@@ -47,6 +47,8 @@ def _work(
     for type_ in ("Failed", "Stalled"):
         if is_true(conditions, type_):
             return Outcome(False, _because("failed", find(conditions, type_)))
+    if status.get("phase") == "Attention":
+        return Outcome(False, _because("needs attention", find(conditions, "NeedsAttention")))
     if status.get("phase") == "Cancelled":
         return Outcome(False, "cancelled")
     if obj["spec"].get("suspend") and obj["kind"] == "Project":
@@ -59,6 +61,9 @@ def _swarm(status: Mapping[str, Any], conditions: list[dict[str, Any]]) -> Outco
         return Outcome(True, "ready")
     if status.get("phase") == "Failed":
         return Outcome(False, _because("failed", find(conditions, "Ready")))
+    accepted = find(conditions, "Accepted")
+    if accepted is not None and accepted["status"] == "False":
+        return Outcome(False, _because("not accepted", accepted))
     return None
 
 

@@ -13,6 +13,10 @@ LIVE = frozenset({"Idle", "Busy"})
 LEAVING = frozenset({"Draining", "Stopping"})
 FAILURES_UNTIL_FAILED = 5
 MAX_LAUNCH_BACKOFF = 60.0
+STEADY_SECONDS = 10.0
+"""A worker that ends before it was ready for so long, without a turn, counts as a failed launch."""
+PATIENCE_SECONDS = 30.0
+"""What was launched longer ago than this is not expected at any moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +74,8 @@ class FleetPlan:
     next_launch_at: float | None = None
     delayed: bool = False
     """A launch has passed its soft deadline."""
+    soon: bool = False
+    """Some worker is expected to come or go at any moment."""
 
 
 def plan_fleet(
@@ -84,17 +90,29 @@ def plan_fleet(
     next_launch_at: float | None,
     prefix: str,
     now: float,
+    hold: bool = False,
 ) -> FleetPlan:
-    """Decide the next step of a swarm's workers; new jobs are named ``<prefix>-<index>-<n>``."""
+    """Decide the next step of a swarm's workers; new jobs are named ``<prefix>-<index>-<n>``.
+
+    With ``hold`` no worker is started, and none is asked to leave: it is not known what they
+    should be, only which of them are gone.
+    """
+    if next_launch_at is not None:  # a clock set back must not postpone launches for hours
+        next_launch_at = min(next_launch_at, now + MAX_LAUNCH_BACKOFF)
     plan = FleetPlan(
         incarnations=incarnations, launch_failures=launch_failures, next_launch_at=next_launch_at
     )
     for entry in entries:
         _advance(plan, entry, seen.get(entry.job, NOT_SEEN), limits, now)
-    _mark_outdated(plan, spec_hash)
-    _scale_down(plan, desired, seen)
-    _scale_up(plan, desired, spec_hash, prefix, now)
+    _count_failures(plan, seen, now)
+    if hold:
+        plan.launch.clear()
+    else:
+        _mark_outdated(plan, spec_hash)
+        _scale_down(plan, desired, seen)
+        _scale_up(plan, desired, spec_hash, prefix, now)
     plan.entries.sort(key=lambda e: (e.index, e.job))
+    plan.soon = any(_soon(e, seen.get(e.job, NOT_SEEN), now) for e in plan.entries)
     plan.drain = [
         e.job for e in plan.entries if e.phase == "Draining" and not seen.get(e.job, NOT_SEEN).busy
     ]
@@ -104,18 +122,21 @@ def plan_fleet(
 def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now: float) -> None:
     """Take what is known of one worker into its entry."""
     handle = now_seen.handle or entry.handle
+    late = entry.ready_at is None and now - entry.launched_at > limits.hard
     if entry.phase == "Launching" and now_seen == NOT_SEEN:
-        plan.entries.append(entry)
-        plan.launch.append(entry)
+        if late:
+            plan.lost.append(replace(entry, reason="LaunchDeadlineExceeded"))
+        else:
+            plan.entries.append(entry)
+            plan.launch.append(entry)
         return
     if not (now_seen.running or now_seen.pending):
-        _ended(plan, entry, now_seen, now)
+        _ended(plan, entry, now_seen)
         return
     if entry.phase in ("Launching", "Starting"):
         if now_seen.ready:
-            plan.launch_failures, plan.next_launch_at = 0, None
             entry = replace(entry, phase="Idle", ready_at=now, handle=handle, reason="")
-        elif now - entry.launched_at > limits.hard:
+        elif late:
             plan.kill.append(entry.job)
             entry = replace(entry, phase="Stopping", reason="LaunchDeadlineExceeded")
         else:
@@ -128,20 +149,46 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
             entry = replace(entry, phase="Stopping", reason="HeartbeatLost")
         else:
             entry = replace(entry, phase="Busy" if now_seen.busy else "Idle", handle=handle)
-    elif entry.phase == "Stopping" and entry.job not in plan.kill:
+    elif (entry.phase == "Draining" and now_seen.stale) or (
+        entry.phase == "Stopping" and entry.job not in plan.kill
+    ):
         plan.kill.append(entry.job)
     plan.entries.append(entry)
 
 
-def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen, now: float) -> None:
+def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen) -> None:
     if entry.phase == "Draining":
         plan.drained.append(entry.job)
-        return
-    plan.lost.append(replace(entry, reason=entry.reason or now_seen.reason))
-    if entry.ready_at is None:
+    else:
+        plan.lost.append(replace(entry, reason=entry.reason or now_seen.reason))
+
+
+def _count_failures(plan: FleetPlan, seen: Mapping[str, Seen], now: float) -> None:
+    """Workers that end as soon as they begin put the next launch off, further each time."""
+    failed = [
+        e
+        for e in plan.lost
+        if e.ready_at is None
+        or (now - e.ready_at < STEADY_SECONDS and not seen.get(e.job, NOT_SEEN).busy)
+    ]
+    if failed:
         plan.launch_failures += 1
         backoff = min(MAX_LAUNCH_BACKOFF, 2.0 ** min(plan.launch_failures - 1, 10))
         plan.next_launch_at = max(plan.next_launch_at or 0.0, now + backoff)
+    elif not plan.lost and all(
+        e.ready_at is not None and now - e.ready_at >= STEADY_SECONDS for e in plan.entries
+    ):
+        waits = plan.next_launch_at is not None and now < plan.next_launch_at
+        if not waits and plan.entries:
+            plan.launch_failures, plan.next_launch_at = 0, None
+
+
+def _soon(entry: Entry, now_seen: Seen, now: float) -> bool:
+    if entry.phase == "Draining":
+        return not now_seen.busy
+    if entry.phase in ("Launching", "Starting"):
+        return now - entry.launched_at < PATIENCE_SECONDS
+    return entry.phase == "Stopping"
 
 
 def _mark_outdated(plan: FleetPlan, spec_hash: str) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context, owner_reference, sibling
 from controller.reconcile.turns import TurnFacts
-from controller.resources.effective import effective
 from controller.store.base import AlreadyExists, Key, Resource
 from providers.base import ProviderError
 
@@ -39,7 +38,7 @@ async def _create(
     ctx: Context, task: Resource, attempt: dict[str, Any], key: Key, asked: dict[str, Any]
 ) -> None:
     swarm = ctx.store.get(sibling(task, "Swarm", attempt["swarm"]))
-    settings = (effective(swarm["spec"], None) if swarm else {}).get("approvals") or {}
+    settings = ((swarm or {}).get("status") or {}).get("effective", {}).get("approvals") or {}
     now = ctx.clock.now()
     body: dict[str, Any] = {
         "id": asked["request_id"],

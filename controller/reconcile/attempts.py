@@ -9,12 +9,14 @@ from controller.domain.prompts import Dependency, Previous, Work, retry_note, wo
 from controller.reconcile.context import Context
 from controller.reconcile.infos import OPEN_STATES, ProjectInfo, TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import unready
+from controller.reconcile.sizes import first_bytes
 from controller.resources.names import attempt_ref, injection_id, task_branch
 from controller.resources.texts import Unresolved, resolve_secret, resolve_text
 from controller.store.base import Resource
 from worker.records import IntegrationWork, RepositoryRef
 
 KEEP_ATTEMPTS = 10
+OLD_MESSAGE_BYTES = 200
 _OWN_FAILURES = frozenset({"Task", "Timeout"})
 
 
@@ -39,7 +41,11 @@ def begin_attempt(ctx: Context, obj: Resource, worker: WorkerInfo) -> dict[str, 
     reason = unready(ctx.world, info, ctx.clock.now())
     if reason:
         raise Undeliverable(f"the task is not ready: {reason}")
+    if not ctx.world.is_ready(worker):
+        raise Undeliverable(f"worker {worker.job} takes no more tasks")
     status = dict(obj.get("status") or {})
+    if info.attempt_revision != info.revision:
+        status.pop("failures", None)
     number = _last_number(status) + 1
     attempt: dict[str, Any] = {
         "number": number,
@@ -54,12 +60,34 @@ def begin_attempt(ctx: Context, obj: Resource, worker: WorkerInfo) -> dict[str, 
     if info.project:
         project = ctx.world.projects[project_key(info)]
         _pin(ctx, obj, info, project, attempt)
-    status["attempts"] = [*(status.get("attempts") or ()), attempt]
+    status["attempts"] = [*map(_shortened, status.get("attempts") or ()), attempt]
     status["phase"] = "Running"
+    status["observedGeneration"] = obj["metadata"]["generation"]
     for stale in ("blocker", "nextAttemptAt", "reason", "finishedAt"):
         status.pop(stale, None)
     status.setdefault("startedAt", ctx.now())
     return fold_old_attempts(status)
+
+
+def _shortened(attempt: Mapping[str, Any]) -> dict[str, Any]:
+    """A closed attempt as it is kept beside a newer one: one row of usage for each model."""
+    short = {k: v for k, v in attempt.items() if k != "dependencies"}
+    if "message" in short:
+        short["message"] = first_bytes(short["message"], OLD_MESSAGE_BYTES)
+    rows: dict[str, dict[str, Any]] = {}
+    for session in attempt.get("usage") or ():
+        model = session.get("model", "")
+        row = rows.setdefault(model, {"session": "", "model": model})
+        _add(row, session)
+    if rows:
+        short["usage"] = [rows[model] for model in sorted(rows)]
+    return short
+
+
+def _add(row: dict[str, Any], counts: Mapping[str, Any]) -> None:
+    for field, value in counts.items():
+        if isinstance(value, int):
+            row[field] = row.get(field, 0) + value
 
 
 def _last_number(status: Mapping[str, Any]) -> int:
@@ -125,10 +153,7 @@ def fold_old_attempts(status: dict[str, Any]) -> dict[str, Any]:
         if name:
             folded[name] = folded.get(name, 0) + 1
         for session in attempt.get("usage") or ():
-            row = totals.setdefault(attempt["swarm"], {"swarm": attempt["swarm"]})
-            for field, value in session.items():
-                if isinstance(value, int):
-                    row[field] = row.get(field, 0) + value
+            _add(totals.setdefault(attempt["swarm"], {"swarm": attempt["swarm"]}), session)
     if totals:
         folded["usage"] = [totals[name] for name in sorted(totals)]
     status["attempts"] = attempts[-KEEP_ATTEMPTS:]

@@ -18,6 +18,7 @@ from controller.domain.scheduling import (
 from controller.reconcile.attempts import Undeliverable, begin_attempt, user_record
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, WorkerInfo, project_key
+from controller.reconcile.task_status import task_conditions
 from controller.reconcile.readiness import pool_of, unready
 from controller.store.base import Conflict, Key, NotFound, StoreUnavailable
 from providers.base import ProviderError
@@ -26,6 +27,9 @@ LOG = logging.getLogger(__name__)
 
 ACKNOWLEDGE_SECONDS = 10.0
 """After this long without a word from the worker the record is delivered again."""
+
+Mail = tuple[dict[str, Any], dict[str, str] | None]
+"""An inbox record, and the secrets that go beside it."""
 
 
 def swarm_id(namespace: str, name: str) -> str:
@@ -41,6 +45,7 @@ class Dispatcher:
         self._ready: ReadyQueue[Key] = ReadyQueue()
         self._wanted = False
         self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -93,7 +98,7 @@ class Dispatcher:
 
     def _look(self) -> None:
         self._wanted = False
-        if not len(self._ready):
+        if not len(self._ready) or self._closed:
             return
         workers = {w.job: w for w in self._ctx.world.idle_workers() if not self._active(w)}
         if not workers:
@@ -119,10 +124,15 @@ class Dispatcher:
         task.add_done_callback(self._running.discard)
 
     async def _assign(self, key: Key, worker: WorkerInfo) -> None:
+        again = False
         try:
             await self._commit_and_deliver(key, worker)
-        except (Conflict, NotFound, Undeliverable):
+            again = True
+        except (Conflict, NotFound):
             self._ctx.queue.add(key, after=0.05)
+            again = True
+        except Undeliverable:
+            self._ctx.queue.add(key, after=0.05)  # its pass finds out why, and puts it back
         except ProviderError:
             self._ctx.queue.add(key, after=0.5)
             self._ctx.queue.add(worker.swarm)
@@ -135,34 +145,40 @@ class Dispatcher:
         finally:
             self._ctx.world.unreserve(key)
             info = self._ctx.world.tasks.get(key)
-            if info is not None:
+            if info is not None and again:
                 self.refresh(info)
             self.wake()
 
     async def _commit_and_deliver(self, key: Key, worker: WorkerInfo) -> None:
+        """What cannot be delivered is found out before it is written down."""
         obj = self._ctx.store.get(key)
         if obj is None:
             return
         status = begin_attempt(self._ctx, obj, worker)
+        mail = user_record(self._ctx, {**obj, "status": status})
+        task_conditions(self._ctx, obj, status)
         stored = await self._ctx.write_status(obj, status)
-        await deliver(self._ctx, stored)
+        await deliver(self._ctx, stored, mail)
         self._ctx.queue.add(key, after=ACKNOWLEDGE_SECONDS)
         self._ctx.queue.add(worker.swarm, after=1.0)
 
     async def close(self) -> None:
-        """Let the writes that are under way finish."""
+        """Begin nothing more, and let the writes that are under way finish."""
+        self._closed = True
         while self._running:
             await asyncio.wait(self._running)
 
 
-async def deliver(ctx: Context, obj: dict[str, Any]) -> None:
+async def deliver(ctx: Context, obj: dict[str, Any], mail: Mail | None = None) -> None:
     """Hand the open attempt of a stored Task to its worker; safe to repeat.
+
+    ``mail`` is its record and secrets, if they are at hand.
 
     Raises: ProviderError, Undeliverable.
     """
     attempt = obj["status"]["attempts"][-1]
     swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
     handle, provider = ctx.handle_of(swarm)
-    record, secrets = user_record(ctx, obj)
+    record, secrets = mail or user_record(ctx, obj)
     await provider.deliver(handle, attempt["job"], attempt["worker"], record, secrets=secrets)
     ctx.delivered.add(attempt["injectionId"])

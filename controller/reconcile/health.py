@@ -8,17 +8,22 @@ from controller.reconcile.context import Context
 from controller.reconcile.swarm_spec import Launchable
 from providers.base import JobState, JobStatus
 
+LEAST_LOOKS = 4
+"""Looks within a timeout that must all have found the same beat."""
+
 
 class Heartbeats:
     """When each heartbeat was last seen to change.
 
     The file's time is the worker's clock, which may differ from ours or jump: only that it
-    changed counts, timed by our own clock.
+    changed counts, timed by our own clock.  Time in which nobody looked counts for nothing: the
+    machine may have slept, and its workers with it.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._seen: dict[str, tuple[float | None, float]] = {}
+        self._seen: dict[str, tuple[float | None, float, float]] = {}
+        """By job: the beat, for how long it was seen to stand still, and the last look."""
 
     def stale(self, job: str, beat: float | None, timeout: float, startup: float) -> bool:
         """Whether a heartbeat has stood still for ``timeout`` (``startup`` more before the first).
@@ -28,10 +33,12 @@ class Heartbeats:
         now = self._clock.now()
         known = self._seen.get(job)
         if known is None or known[0] != beat:
-            self._seen[job] = (beat, now)
+            self._seen[job] = (beat, 0.0, now)
             return False
-        grace = timeout if beat is not None else timeout + startup
-        return now - known[1] > grace
+        # One long gap between looks says nothing: then it was us, or the machine, that stood.
+        stood = known[1] + min(now - known[2], timeout / LEAST_LOOKS)
+        self._seen[job] = (beat, stood, now)
+        return stood > (timeout if beat is not None else timeout + startup)
 
     def forget(self, job: str) -> None:
         """Drop a job that is gone."""
@@ -44,17 +51,18 @@ def look(
     """What is known of one job."""
     if status is None or status.state is JobState.ABSENT:
         return NOT_SEEN
-    if status.state is JobState.ENDED:
-        return Seen(reason=status.reason or "gone")
-    running = status.state is JobState.RUNNING
     facts = ctx.turns.worker(job)
+    busy = job in ctx.world.open_jobs or bool(facts.active)
+    if status.state is JobState.ENDED:
+        return Seen(reason=status.reason or "gone", busy=busy)
+    running = status.state is JobState.RUNNING
     return Seen(
         running=running,
         pending=status.state is JobState.PENDING,
         reason=status.reason,
         handle=status.handle,
         ready=facts.ready,
-        busy=job in ctx.world.open_jobs or bool(facts.active),
+        busy=busy,
         stale=running
         and beats.stale(job, status.heartbeat, want.heartbeat_timeout, want.startup_grace),
     )

@@ -62,6 +62,12 @@ class TaskInfo:
     """By swarm."""
 
     @property
+    def settled_phase(self) -> str:
+        """The phase, but for a finished task that was edited since: that one is pending again."""
+        edited = self.attempt_revision not in (0, self.revision) and not self.cancel
+        return "Pending" if self.finished and edited else self.phase or "Pending"
+
+    @property
     def finished(self) -> bool:
         """No attempt will follow by itself."""
         return self.phase in FINISHED
@@ -109,6 +115,8 @@ class ProjectInfo:
     accepted: bool
     suspended: bool
     swarms: tuple[str, ...]
+    planner: str
+    """The swarm that plans; empty where the tasks are given."""
     max_parallel: int | None
     url: str
     base_branch: str
@@ -231,6 +239,7 @@ def project_info(obj: Resource) -> ProjectInfo:
         accepted=is_accepted(obj)[0],
         suspended=bool(spec.get("suspend")),
         swarms=tuple(w["swarm"] for w in spec.get("workers") or ()),
+        planner=(spec.get("planner") or {}).get("swarm", ""),
         max_parallel=spec.get("maxParallel"),
         url=repository.get("url", ""),
         base_branch=repository.get("baseBranch", ""),

@@ -29,7 +29,7 @@ class Integrator:
     async def step(self, obj: Resource, status: ProjectStatus) -> None:
         """Begin, follow or conclude the integration. Raises: RepositoryProblem."""
         tasks = work_tasks(self._ctx, status.key)
-        done = bool(tasks) and all(t.phase == "Succeeded" for t in tasks.values())
+        done = bool(tasks) and all(t.settled_phase == "Succeeded" for t in tasks.values())
         if not done or status.refused or status.planning:
             self._wait(status)
             return

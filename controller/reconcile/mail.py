@@ -75,16 +75,16 @@ class Mail:
             self._wake_task_of(turn, USAGE_SECONDS)
 
     def _wake_task_of(self, turn: TurnFacts, after: float) -> None:
-        """The Task whose open attempt this is; what any other turn says is dropped."""
+        """The Task whose open attempt this is; any other is ended, then dropped."""
         uid = turn.injection.rpartition(".")[0]
         key = self._ctx.world.by_uid.get(uid)
         task = self._ctx.world.tasks.get(key) if key else None
         if task is not None and task.open_injection == turn.injection:
             self._ctx.queue.add(task.key, after)
-        elif not turn.injection.endswith(".system"):
-            if task is None and turn.complete is None:
-                self._stray(turn)
+        elif turn.complete is not None and not turn.injection.endswith(".system"):
             self._ctx.turns.forget(turn.injection)
+        else:
+            self.wake_swarm_of(turn.job)  # whose pass ends turns that nobody asks for
 
     def wake_approvals_of(self, turn: TurnFacts) -> None:
         """A worker has confirmed an answer, or nobody waits for one any more."""
@@ -101,14 +101,6 @@ class Mail:
         info = self._ctx.world.tasks.get(key) if key else None
         if info is not None and info.project:
             self._ctx.queue.add(project_key(info), after=MERGED_SECONDS)
-
-    def _stray(self, turn: TurnFacts) -> None:
-        """A turn that no Task knows (any more) must not go on."""
-        for swarm in self._ctx.world.swarms.values():
-            if turn.job in swarm.workers:
-                asyncio.get_running_loop().create_task(
-                    self._interrupt(swarm.key, turn.job, turn.injection)
-                )
 
     def wake_swarm_of(self, job: str) -> None:
         """Something about this worker changed."""

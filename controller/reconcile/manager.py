@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from controller.reconcile.approval import ApprovalReconciler
+from controller.reconcile.clock import newest_stamp
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
 from controller.reconcile.infos import FINISHED, TaskInfo, project_key, swarm_key
@@ -73,6 +74,7 @@ class Manager:
         self.ctx.store.subscribe(self.on_changes)
         for kind in ("Project", "Swarm", "Task", "Approval"):
             for obj in self.ctx.store.list(kind):
+                self.ctx.clock.not_before(newest_stamp(obj))
                 self.observe(obj, initial=True)
                 if kind != "Task" or not _at_rest(obj):
                     self.ctx.queue.add(key_of(obj))
@@ -283,6 +285,6 @@ def _wants(info: TaskInfo) -> tuple[object, ...]:
 
 
 def _gates(info: object) -> tuple[object, ...]:
-    names = ("accepted", "suspended", "deleting", "halted", "swarms", "max_parallel", "retry",
+    names = ("planner", "accepted", "suspended", "deleting", "halted", "swarms", "max_parallel", "retry",
              "timeout", "stall", "uid")  # fmt: skip
     return tuple(getattr(info, name) for name in names)

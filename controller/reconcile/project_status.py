@@ -88,7 +88,7 @@ class ProjectStatus:
         self.status["progress"] = f"{counts['succeeded']}/{counts['total']}"
         self.status["observedGeneration"] = self._obj["metadata"]["generation"]
         self._usage()
-        attention = [t.name for t in tasks.values() if t.phase == "Failed"]
+        attention = [t.name for t in tasks.values() if t.settled_phase == "Failed"]
         self.status["attention"] = attention[:MAX_ATTENTION]
         if not attention:
             self.status.pop("attention")
@@ -122,7 +122,7 @@ class ProjectStatus:
 
     def _phase(self, tasks: dict[str, TaskInfo], counts: dict[str, int]) -> tuple[str, str]:
         """The phase and its reason; the conditions that go with them are set."""
-        failed = [t for t in tasks.values() if t.phase == "Failed"]
+        failed = [t for t in tasks.values() if t.settled_phase == "Failed"]
         blocked = [t for t in failed if t.reason in NEEDS_A_PERSON]
         stuck = bool(failed) and not _can_progress(tasks)
         self._attention(failed, blocked)
@@ -197,14 +197,13 @@ def _count(tasks: dict[str, TaskInfo]) -> dict[str, int]:
     )
     counts["total"] = len(tasks)
     for task in tasks.values():
-        name = (task.phase or "Pending").lower()
-        counts[name] += 1
+        counts[task.settled_phase.lower()] += 1
     return counts
 
 
 def _can_progress(tasks: dict[str, TaskInfo]) -> bool:
     """Whether some unfinished task does not wait, directly or not, for one that failed."""
-    doomed = {t.name for t in tasks.values() if t.phase in ("Failed", "Cancelled")}
+    doomed = {t.name for t in tasks.values() if t.settled_phase in ("Failed", "Cancelled")}
     dependents: dict[str, list[str]] = {}
     for task in tasks.values():
         for name in task.depends_on:
@@ -215,4 +214,4 @@ def _can_progress(tasks: dict[str, TaskInfo]) -> bool:
             if name not in doomed:
                 doomed.add(name)
                 heap.append(name)
-    return any(t.phase not in FINISHED and t.name not in doomed for t in tasks.values())
+    return any(t.settled_phase not in FINISHED and t.name not in doomed for t in tasks.values())

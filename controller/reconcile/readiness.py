@@ -17,7 +17,9 @@ def pool_of(world: World, info: TaskInfo) -> tuple[str, ...]:
     if info.swarm:
         return (info.swarm,)
     project = world.projects.get(project_key(info))
-    return project.swarms if project else ()
+    if project is None:
+        return ()
+    return (project.planner,) if info.kind == "plan" else project.swarms
 
 
 class View:
@@ -120,8 +122,11 @@ def stale_success(world: World, info: TaskInfo) -> str:
     A success stands on one revision of the task, on the heads of its dependencies, and on its
     work still being at the remote.
     """
-    if info.attempt_revision != info.revision and not info.cancel and info.attempt_revision:
-        return f"revision {info.revision} replaces {info.attempt_revision}"
+    if info.attempt_revision != info.revision and not info.cancel:
+        if info.attempt_revision:
+            return f"revision {info.revision} replaces {info.attempt_revision}"
+        if info.phase == "Cancelled":
+            return "it was cancelled before it began, and is wanted again"
     if info.phase != "Succeeded" or not info.project or info.kind != "work":
         return ""
     project = world.projects.get(project_key(info))

@@ -7,6 +7,7 @@ from typing import Any
 
 from controller.domain.outcome import Outcome, Verdict, interruption_class, lost, settle
 from controller.domain.paths import outside
+from controller.domain.results import TaskResult
 from controller.domain.retry import (
     FailureClass,
     Failures,
@@ -18,20 +19,33 @@ from controller.domain.retry import (
 )
 from controller.reconcile.attempts import made_by
 from controller.reconcile.clock import seconds_of, stamp
-from controller.reconcile.context import Context
+from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.infos import TaskInfo, project_key
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.routes import Router
-from controller.reconcile.task_status import OF_A_RESULT, merge_usage, task_conditions
+from controller.reconcile.sizes import first_bytes, fitting, last_bytes
+from controller.reconcile.task_status import (
+    OF_A_RESULT,
+    merge_usage,
+    task_conditions,
+    wants_retry,
+)
 from controller.reconcile.turns import TurnFacts
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
 from controller.store.base import Resource
 
-ANSWER_CHARACTERS = 8192
+ANSWER_BYTES = 8192
+REPORT_BYTES = 2048
+FILES_BYTES = 4096
+WARNINGS_BYTES = 1536
 CONFIRM_SECONDS = 2.0
 """Between two looks at a remote that could not be read."""
+
+
+def _result(result: TaskResult) -> dict[str, Any]:
+    return {"status": str(result.status), "notes": first_bytes(result.notes, REPORT_BYTES)}
 
 
 class Settler:
@@ -47,16 +61,18 @@ class Settler:
     ) -> float | None:
         """Close an attempt whose turn is complete."""
         outcome = self._outcome(obj, info, attempt, turn)
-        if outcome.verdict is Verdict.SUCCESS and info.kind in ("work", "integration"):
-            confirmed = await self._confirm(info, attempt, outcome)
-            if confirmed is None:
-                return CONFIRM_SECONDS
-            outcome = confirmed
-        elif outcome.reason == "BranchConflict":
-            judged = await self._judge_conflict(obj, info, attempt, outcome)
-            if judged is None:
-                return CONFIRM_SECONDS
-            outcome = judged
+        try:
+            if outcome.verdict is Verdict.SUCCESS and info.kind in ("work", "integration"):
+                outcome = await self._confirm(info, attempt, outcome)
+            elif outcome.reason == "BranchConflict":
+                outcome = await self._judge_conflict(obj, info, attempt, outcome)
+        except RepositoryProblem as problem:
+            if not self._given_up(info):
+                return await self._unreadable(obj, problem)
+            outcome = Outcome(
+                Verdict.FAILURE, "Cancelled", "it was given up before its end could be confirmed",
+                FailureClass.CANCELLED,
+            )  # fmt: skip
         if outcome.verdict is Verdict.SUCCESS and info.kind == "plan" and outcome.plan:
             await self._plans.store(info, outcome.plan)
         return await self._close(obj, info, attempt, turn, outcome)
@@ -73,6 +89,26 @@ class Settler:
             where = f"{attempt['swarm']}/{attempt['worker']}"
             outcome = lost("WorkerLost", f"worker {where} ({attempt['job']}) went away")
         return await self._close(obj, info, attempt, turn, outcome)
+
+    async def undelivered(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], why: str
+    ) -> float | None:
+        """Close an attempt that cannot be delivered: its worker is free for others."""
+        outcome = Outcome(Verdict.FAILURE, "NotDelivered", why, FailureClass.SUPERSEDED)
+        return await self._close(obj, info, attempt, None, outcome)
+
+    def _given_up(self, info: TaskInfo) -> bool:
+        project = self._ctx.world.projects.get(project_key(info))
+        gone = project is None or project.deleting
+        return gone or info.cancel or info.deleting or info.attempt_revision != info.revision
+
+    async def _unreadable(self, obj: Resource, problem: RepositoryProblem) -> float:
+        """Nothing is known of the remote, and nothing is concluded from that."""
+        writer = ConditionWriter(obj, self._ctx.now())
+        writer.set("BranchDurable", None, "RepositoryUnreadable", problem.message)
+        status = {**obj["status"], "conditions": writer.conditions}
+        await self._ctx.write_status(obj, status)
+        return CONFIRM_SECONDS
 
     @staticmethod
     def _outcome(
@@ -93,20 +129,16 @@ class Settler:
 
     async def _confirm(
         self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
-    ) -> Outcome | None:
-        """See for ourselves that the remote has the head; None while it cannot be read."""
+    ) -> Outcome:
+        """See for ourselves that the remote has the head. Raises: RepositoryProblem."""
         project = self._ctx.world.projects.get(project_key(info))
         if project is None or outcome.git is None:
             return lost("ProjectGone", "the project went away while the turn ran")
         owner = self._ctx.store.get(project.key)
         if owner is None:
             return lost("ProjectGone", "the project went away while the turn ran")
-        try:
-            credentials = credentials_of(self._ctx, owner)
-            value = await self._ctx.repositories.ref_value(project.url, attempt["ref"], credentials)
-        except RepositoryProblem as problem:
-            self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
-            return None
+        credentials = credentials_of(self._ctx, owner)
+        value = await self._ctx.repositories.ref_value(project.url, attempt["ref"], credentials)
         if value != outcome.git.head_commit:
             found = f"is at {value[:12]}" if value else "is not there"
             return lost("NotDurable", f"{attempt['ref']} {found} at the remote")
@@ -114,27 +146,20 @@ class Settler:
 
     async def _judge_conflict(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
-    ) -> Outcome | None:
+    ) -> Outcome:
         """Whose is the branch that a push was refused on? Ours: again. Not ours: a person decides.
 
-        None while the remote cannot be read.
+        Raises: RepositoryProblem.
         """
         project = self._ctx.world.projects.get(project_key(info))
         owner = self._ctx.store.get(project.key) if project else None
         if project is None or owner is None:
             return outcome
-        try:
-            state = await self._ctx.repositories.inspect(
-                project.url,
-                project.base_branch,
-                info.project,
-                credentials_of(self._ctx, owner),
-                fresh=True,
-            )
-        except RepositoryProblem as problem:
-            self._ctx.event_for(info.key, "RemoteUnreadable", problem.message)
-            return None
-        project.refs = dict(state.refs)
+        credentials, before = credentials_of(self._ctx, owner), dict(project.refs)
+        state = await self._ctx.repositories.inspect(
+            project.url, project.base_branch, info.project, credentials, fresh=True
+        )
+        self._ctx.world.seen_refs(project.key, before, state.refs)
         branch = task_branch(info.project, info.name)
         value = state.refs.get(f"refs/heads/{branch}", "")
         if not value or value in made_by(obj, state.refs):
@@ -184,13 +209,13 @@ class Settler:
         task_conditions(self._ctx, obj, status)
         status.pop("message", None)
         status["observedGeneration"] = obj["metadata"]["generation"]
+        if outcome.verdict is Verdict.SUCCESS:  # first: their names are derived, so none is made twice
+            await self._router.route(obj, info, closed, outcome.answer)
         stored = await self._ctx.write_status(obj, status)
         self._ctx.transcripts.settle(attempt["job"])
         self._ctx.turns.forget(attempt["injectionId"])
         self._ctx.delivered.discard(attempt["injectionId"])
         self._tell(stored, info, closed, outcome)
-        if outcome.verdict is Verdict.SUCCESS:
-            await self._router.route(stored, info, closed, outcome.answer)
         return self._next_pass(stored, info)
 
     def _next_pass(self, stored: Resource, info: TaskInfo) -> float | None:
@@ -198,6 +223,7 @@ class Settler:
         if after is not None:
             return max(0.0, after - self._ctx.clock.now()) + 0.005
         more = "usage" in stored["status"] or "ttlSecondsAfterFinished" in stored["spec"]
+        more = more or info.deleting or wants_retry(stored)
         return 0.01 if more or stored["status"]["phase"] == "Waiting" else None
 
     def _closed(
@@ -219,6 +245,10 @@ class Settler:
         if outcome.git is not None:
             closed["headCommit"] = outcome.git.head_commit
             closed["baseCommit"] = outcome.git.base_commit
+        if "dependencies" in closed:  # from where they were fetched is of no interest any more
+            closed["dependencies"] = [
+                {"task": d["task"], "commit": d["commit"]} for d in closed["dependencies"]
+            ]
         return closed
 
     def _succeed(
@@ -236,23 +266,23 @@ class Settler:
         status["phase"] = "Succeeded"
         status["finishedAt"] = self._ctx.now()
         if outcome.answer and info.kind != "plan":
-            status["answer"] = outcome.answer[-ANSWER_CHARACTERS:]
+            status["answer"] = last_bytes(outcome.answer, ANSWER_BYTES)
         if outcome.result is not None:
-            status["result"] = {"status": str(outcome.result.status), "notes": outcome.result.notes}
+            status["result"] = _result(outcome.result)
             if outcome.result.verification:
-                status["verification"] = outcome.result.verification
+                status["verification"] = first_bytes(outcome.result.verification, REPORT_BYTES)
         warnings = list(outcome.warnings)
         if outcome.git is not None and info.kind != "plan":
             git = outcome.git
             status["headCommit"], status["baseCommit"] = git.head_commit, git.base_commit
             status["headRef"] = closed["ref"]
             status["branch"] = task_branch(info.project, info.name)
-            status["filesChanged"] = list(git.files_changed)
+            status["filesChanged"] = fitting(git.files_changed, FILES_BYTES)
             status["filesChangedCount"] = git.files_changed_count
             strays = outside(git.files_changed, info.owned_paths)
             warnings += [f"wrote outside its ownedPaths: {path}" for path in strays[:20]]
         if warnings:
-            status["warnings"] = warnings[:50]
+            status["warnings"] = fitting([first_bytes(w, 500) for w in warnings], WARNINGS_BYTES)
 
     def _fail(
         self, status: dict[str, Any], info: TaskInfo, obj: Resource, outcome: Outcome
@@ -269,8 +299,7 @@ class Settler:
         if outcome.verdict is Verdict.ATTENTION:
             step = GiveUp(outcome.reason, outcome.message)
             if outcome.result is not None:
-                result = {"status": str(outcome.result.status), "notes": outcome.result.notes}
-                status["result"] = result
+                status["result"] = _result(outcome.result)
         elif info.cancel or info.deleting:
             step = GiveUp("Cancelled", "the task was cancelled")
         else:
@@ -292,7 +321,9 @@ class Settler:
             return
         status["phase"] = "Cancelled" if step.reason == "Cancelled" else "Failed"
         status["reason"] = step.reason
-        status["message"] = f"{step.message}; {outcome.message}"[:2048]
+        same = step.message == outcome.message
+        message = step.message if same else f"{step.message}; {outcome.message}"
+        status["message"] = message[:2048]
         status["finishedAt"] = self._ctx.now()
 
     def _limits(self, info: TaskInfo, obj: Resource) -> RetryLimits:

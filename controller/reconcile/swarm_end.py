@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.swarm_status import FINALIZER, entries_of, handle_of
 from controller.resources.effective import effective
 from controller.store.base import Key, Resource
@@ -21,9 +21,11 @@ TERM_SECONDS = 5.0
 class SwarmEnd:
     """One step at a time towards nothing left."""
 
-    def __init__(self, ctx: Context) -> None:
+    def __init__(self, ctx: Context, outboxes: Outboxes) -> None:
         self._ctx = ctx
+        self._outboxes = outboxes
         self._drained: set[str] = set()
+        self._ended: set[str] = set()
 
     async def step(self, obj: Resource, providers: Mapping[str, Provider]) -> float | None:
         """One pass over a Swarm that is being deleted; seconds until the next."""
@@ -40,18 +42,38 @@ class SwarmEnd:
         try:
             jobs = await provider.observe(handle)
             running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
+            await self._read(obj, handle, provider, jobs, running)
             if running:
                 return await self._wind_down(obj, spec, provider, handle, running)
             await provider.stop(handle, [j.job for j in jobs], force=True)
-            for job in jobs:
-                await provider.flush(job.job)
             if not await self._archive(obj, spec, provider, handle, jobs):
                 return 10.0
             await provider.remove(handle)
         except ProviderError as error:
-            return await self._stuck(obj, error)
+            return await self._stuck(obj, "ProviderReachable", error)
         await self._release(obj)
+        self._drained.difference_update(j.job for j in jobs)
+        self._ended.difference_update(j.job for j in jobs)
         return None
+
+    async def _read(
+        self,
+        obj: Resource,
+        handle: SwarmHandle,
+        provider: Provider,
+        jobs: list[JobStatus],
+        running: list[JobStatus],
+    ) -> None:
+        """Take in what the workers say to the last; their tasks learn when they are gone."""
+        alive = {j.job for j in running}
+        entries = [e for e in entries_of(obj) if e.job not in self._ended]
+        self._outboxes.attach(obj, handle, provider, entries, {j.job for j in jobs})
+        for entry in entries:
+            if entry.job not in alive:
+                await provider.flush(entry.job)
+                self._ended.add(entry.job)
+        key = Key("Swarm", handle.namespace, handle.name)
+        self._outboxes.publish(key, [e for e in entries if e.job in alive], open=False)
 
     async def _mark(self, obj: Resource) -> Resource:
         status = dict(obj.get("status") or {})
@@ -113,31 +135,30 @@ class SwarmEnd:
         handle: SwarmHandle,
         jobs: list[JobStatus],
     ) -> bool:
-        """True when there is nothing (more) to archive."""
+        """True when there is nothing (more) to archive, or a person gave it up (``--force``)."""
         termination = spec.get("termination") or {}
         status = dict(obj.get("status") or {})
         if not termination.get("archive") or status.get("archivePath") or not jobs:
             return True
         target = termination.get("archivePath")
-        destination = Path(target).expanduser() if target else self._ctx.archives
+        destination = self._ctx.archives / target if target else self._ctx.archives
         try:
             path = await provider.archive(handle, destination)
         except ProviderError as error:
-            await self._stuck(obj, error)
-            since = seconds_of(status.get("terminatingSince")) or 0.0
-            grace = float(termination.get("gracePeriodSeconds", 45))
-            return self._ctx.clock.now() - since > grace + TERM_SECONDS
+            await self._stuck(obj, "Ready", error)
+            return FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {})
         status["archivePath"] = str(path)
         self._ctx.event(obj, "Archived", f"workspaces and mailboxes are in {path}")
         obj.update(await self._ctx.write_status(obj, status))
         return True
 
-    async def _stuck(self, obj: Resource, error: ProviderError) -> float:
+    async def _stuck(self, obj: Resource, condition: str, error: ProviderError) -> float:
+        """Say what keeps the swarm from going; nothing is removed before that is put right."""
         status = dict(obj.get("status") or {})
         writer = ConditionWriter(obj, self._ctx.now())
-        writer.set("ProviderReachable", False, error.reason, str(error))
-        status["conditions"] = writer.conditions
-        await self._ctx.write_status(obj, status)
+        writer.set(condition, False, error.reason, str(error))
+        status["conditions"], status["reason"] = writer.conditions, error.reason
+        obj.update(await self._ctx.write_status(obj, status))
         return 2.0
 
     async def _release(self, obj: Resource) -> None:

@@ -15,6 +15,8 @@ from controller.store.base import Resource
 
 RUNTIMES = frozenset({"mock"})
 """What this version's worker can run."""
+NOT_YET = ("persona", "envProfile", "container")
+"""Settings of an agent that would be without effect in this version, and are refused instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +82,10 @@ def _launchable(
             "RuntimeNotAvailable",
             f"runtime {agent['runtime']!r} is not available in this version (there is: mock)",
         )
+    unknown = [name for name in NOT_YET if name in agent]
+    if unknown:
+        fields = ", ".join(f"agent.{name}" for name in unknown)
+        return Problem("FieldNotAvailable", f"{fields}: not available in this version")
     prompt = resolve_text(obj, result, "systemPrompt", ctx.store.get)
     if isinstance(prompt, Unresolved):
         return Problem(prompt.reason, prompt.message)
@@ -109,6 +115,48 @@ def _launchable(
         heartbeat_timeout=float(result["heartbeatTimeoutSeconds"]),
         startup_grace=float(result["startupGraceSeconds"]),
     )
+
+
+def held(obj: Resource) -> Launchable | None:
+    """A swarm as it was last resolved: enough to mind its workers, not to start any."""
+    status = obj.get("status") or {}
+    known = status.get("effective") or {}
+    provider, parameters = next(iter((known.get("provider") or {}).items()), ("", {}))
+    if not provider:
+        return None
+    return Launchable(
+        effective=known,
+        provider=provider,
+        parameters=parameters or {},
+        replicas=obj["spec"].get("replicas", 1),
+        allowed=obj["spec"].get("replicas", 1),
+        hash="",
+        worker_config={},
+        env={},
+        soft_timeout=float(known["launch"]["softTimeoutSeconds"]),
+        hard_timeout=float(known["launch"]["hardTimeoutSeconds"]),
+        heartbeat_timeout=float(known["heartbeatTimeoutSeconds"]),
+        startup_grace=float(known["startupGraceSeconds"]),
+    )
+
+
+PLACE = ("loginHost", "region", "workspaceRoot")
+"""Parameters that say where workers live: with others, those that run would not be found."""
+
+
+def place_of(obj: Resource) -> Mapping[str, Any]:
+    """The provider's parameters with which the swarm's workers were started."""
+    known = (obj.get("status") or {}).get("effective") or {}
+    return next(iter((known.get("provider") or {}).values()), None) or {}
+
+
+def placed_elsewhere(obj: Resource, want: Launchable) -> bool:
+    """Whether workers may live where ``want`` does not look for them."""
+    known = (obj.get("status") or {}).get("effective") or {}
+    if want.provider not in (known.get("provider") or {}):
+        return False
+    old = place_of(obj)
+    return any(old.get(name) != want.parameters.get(name) for name in PLACE)
 
 
 def _allowed(ctx: Context, obj: Resource, provider: str) -> int:

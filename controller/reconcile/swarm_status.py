@@ -10,9 +10,10 @@ from controller.domain.usage import Usage, from_status, to_status, total
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
-from controller.reconcile.swarm_spec import Launchable
+from controller.reconcile.sums import present_usage
+from controller.reconcile.swarm_spec import Launchable, Problem
 from controller.store.base import Key, Resource
-from providers.base import SwarmHandle
+from providers.base import ProviderError, SwarmHandle
 
 FINALIZER = "codeswarm.dev/workers"
 
@@ -80,18 +81,29 @@ def _system_usage(ctx: Context, job: str, before: Mapping[str, Any]) -> Usage:
 
 
 def swarm_status(
-    ctx: Context, obj: Resource, want: Launchable, plan: FleetPlan, now: float
+    ctx: Context,
+    obj: Resource,
+    want: Launchable,
+    plan: FleetPlan,
+    *,
+    problem: Problem | None = None,
+    trouble: ProviderError | None = None,
 ) -> dict[str, Any]:
-    """The status after a pass."""
+    """The status after a pass.
+
+    Args:
+        problem: why the swarm is not accepted, if it is not.
+        trouble: why its last launch failed, if it did.
+    """
     status = dict(obj.get("status") or {})
     rows_before = {row["job"]: row for row in status.get("workers") or ()}
     rows = [_row(ctx, e, rows_before.get(e.job, {})) for e in plan.entries]
-    folded = from_status(status.get("foldedUsage"))
+    folded, present = from_status(status.get("foldedUsage")), {e.job for e in plan.entries}
     for job, row in rows_before.items():
-        if job not in {e.job for e in plan.entries}:
+        if job not in present:
             folded += _system_usage(ctx, job, row)
     key = Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
-    used = folded + ctx.world.usage(key)
+    used = folded + present_usage(ctx, key, status)
     for row in rows:
         used += from_status(row.get("usage"))
     ready = sum(e.phase in ("Idle", "Busy") for e in plan.entries)
@@ -113,12 +125,37 @@ def swarm_status(
     _put(status, "foldedUsage", to_status(folded) if folded else None)
     _put(status, "usage", to_status(used) if used else None)
     writer = ConditionWriter(obj, ctx.now())
-    info = ctx.world.swarms.get(key)
-    halted = budget_condition(writer, obj["spec"].get("budget"), used)
-    if info is not None:
-        info.halted = halted
-    _conditions(writer, status, want, plan)
+    _halt(ctx, key, budget_condition(writer, obj["spec"].get("budget"), used))
+    _conditions(writer, status, want, plan, trouble)
+    if problem is not None:
+        _refused(writer, status, problem)
     return status
+
+
+def _halt(ctx: Context, key: Key, halted: str) -> None:
+    info = ctx.world.swarms.get(key)
+    if info is not None and info.halted != halted:
+        info.halted = halted
+        ctx.wake_dispatch()
+
+
+def refusal(ctx: Context, obj: Resource, problem: Problem) -> dict[str, Any]:
+    """The status of a swarm that is not accepted and has no workers."""
+    status = dict(obj.get("status") or {})
+    writer = ConditionWriter(obj, ctx.now())
+    for type in ("ProviderReachable", "RolledOut", "QuotaAvailable", "WithinBudget"):
+        if writer.missing(type):
+            writer.set(type, None, "NotAccepted", "")
+    status["observedGeneration"] = obj["metadata"]["generation"]
+    status["phase"] = status.get("phase") or "Pending"
+    _refused(writer, status, problem)
+    return status
+
+
+def _refused(writer: ConditionWriter, status: dict[str, Any], problem: Problem) -> None:
+    for type in ("Accepted", "Available", "Ready"):
+        writer.set(type, False, problem.reason, problem.message)
+    status["conditions"], status["reason"] = writer.conditions, problem.reason
 
 
 def _put(status: dict[str, Any], name: str, value: Any) -> None:
@@ -129,7 +166,11 @@ def _put(status: dict[str, Any], name: str, value: Any) -> None:
 
 
 def _conditions(
-    writer: ConditionWriter, status: dict[str, Any], want: Launchable, plan: FleetPlan
+    writer: ConditionWriter,
+    status: dict[str, Any],
+    want: Launchable,
+    plan: FleetPlan,
+    trouble: ProviderError | None,
 ) -> None:
     ready, wanted = status["readyReplicas"], want.replicas
     outdated = sum(e.spec_hash != want.hash for e in plan.entries)
@@ -142,8 +183,10 @@ def _conditions(
         reason = "LaunchFailed" if failed else "LaunchDelayed" if plan.delayed else "Launching"
         if want.allowed < wanted:
             reason = "WorkerLimit"
-        lost = f"; last failure: {plan.lost[-1].reason}" if plan.lost else ""
-        writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{lost}")
+        if trouble is not None and not failed:
+            reason = trouble.reason
+        why = _last_failure(writer, plan, trouble)
+        writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{why}")
     if outdated:
         writer.set("RolledOut", False, "Replacing", f"{outdated} workers run an older spec")
     else:
@@ -157,6 +200,18 @@ def _conditions(
     status["conditions"] = writer.conditions
     status["phase"] = _phase(status, done, failed, ready, wanted)
     _put(status, "reason", "" if done else _reason(writer))
+
+
+def _last_failure(
+    writer: ConditionWriter, plan: FleetPlan, trouble: ProviderError | None
+) -> str:
+    """Told until workers start again."""
+    if trouble is not None:
+        return f"; {trouble}"
+    if plan.lost:
+        return f"; last failure: {plan.lost[-1].reason}"
+    told = writer.status_of("Available")[1].partition("; ")
+    return f"{told[1]}{told[2]}" if plan.launch_failures else ""
 
 
 def _phase(status: Mapping[str, Any], done: bool, failed: bool, ready: int, total: int) -> str:

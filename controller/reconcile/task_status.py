@@ -17,6 +17,8 @@ from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.turns import TurnFacts
 from controller.store.base import Resource
 
+RETRY_ANNOTATION = "codeswarm.dev/retry"
+
 
 def merge_usage(attempt: dict[str, Any], turn: TurnFacts | None) -> None:
     """Take what a turn has used into its attempt: totals that only grow."""
@@ -65,10 +67,6 @@ def _durable(writer: ConditionWriter, status: dict[str, Any], phase: str) -> Non
         writer.set("BranchDurable", True, "Pushed", status["headCommit"])
     elif phase == "Succeeded":
         writer.set("BranchDurable", True, "NothingToKeep")
-    elif writer.missing("BranchDurable") or status.get("attempts"):
-        problem = status.pop("durability", None)
-        reason, message = problem if problem else ("NotFinished", "")
-        writer.set("BranchDurable", False, reason, message)
     else:
         writer.set("BranchDurable", False, "NotFinished")
 
@@ -85,8 +83,15 @@ def reset(ctx: Context, obj: Resource, reason: str, *, retry: str = "") -> dict[
     status = {k: v for k, v in (obj.get("status") or {}).items() if k not in OF_A_RESULT}
     status["phase"] = "Pending"
     status["reason"] = reason
+    status["observedGeneration"] = obj["metadata"]["generation"]
     status.pop("failures", None)
     if retry:
         status["observedRetry"] = retry
     task_conditions(ctx, obj, status)
     return status
+
+
+def wants_retry(obj: Resource) -> str:
+    """The token with which a person asks for another attempt; empty if nobody does (any more)."""
+    token = str((obj["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION, ""))
+    return token if token != (obj.get("status") or {}).get("observedRetry", "") else ""

@@ -124,7 +124,7 @@ class Turns:
         turn.last_activity = max(turn.last_activity, now)
         if turn.accepted_at is None:
             turn.accepted_at = now
-            worker.ready = True
+            worker.ready = worker.ready or injection != f"{job}.system"
             if turn.complete is None:
                 worker.active = injection
         _MERGE.get(event, _nothing)(turn, data, record, now)

@@ -44,7 +44,8 @@ class World:
         self._usage: dict[Key, Usage] = {}
         self._claims: dict[Key, Claims[Key]] = {}
         self._shapes: dict[Key, dict[str, Any]] = {}
-        self._reserved: dict[Key, str] = {}
+        self._reserved: dict[Key, tuple[str, TaskInfo]] = {}
+        """By task: the job that is promised to it, and the task as it was then."""
         self._promised: dict[str, Key] = {}
 
     # --- tasks ---------------------------------------------------------------------------
@@ -147,7 +148,7 @@ class World:
 
     def reserve(self, info: TaskInfo, worker: WorkerInfo) -> None:
         """Promise a worker, and the task's paths, while the intent is being written."""
-        self._reserved[info.key] = worker.job
+        self._reserved[info.key] = (worker.job, info)
         self._promised[worker.job] = info.key
         if info.project:
             owner = project_key(info)
@@ -157,12 +158,12 @@ class World:
 
     def unreserve(self, key: Key) -> None:
         """The intent is written, or given up: what holds now is what is stored."""
-        job = self._reserved.pop(key, None)
+        job, then = self._reserved.pop(key, (None, None))
         if job is not None:
             self._promised.pop(job, None)
         info = self.tasks.get(key)
-        if info is not None and info.project and not info.open_job:
-            owner = project_key(info)
+        if then is not None and then.project and not (info and info.open_job):
+            owner = project_key(then)
             self.claims(owner).remove(key)
             if owner in self.projects:
                 self.projects[owner].running.discard(key)
@@ -233,6 +234,16 @@ class World:
         self.projects[info.key] = info
         return before, info
 
+    def seen_refs(self, key: Key, before: Mapping[str, str], seen: Mapping[str, str]) -> None:
+        """Take over what a look at a remote has found.
+
+        What was pushed while it went on (it differs from ``before``) is newer than the look.
+        """
+        info = self.projects.get(key)
+        if info is not None:
+            newer = {r: c for r, c in info.refs.items() if before.get(r) != c}
+            info.refs = {**seen, **newer}
+
     def forget_project(self, key: Key) -> ProjectInfo | None:
         """A Project is gone."""
         return self.projects.pop(key, None)
@@ -281,6 +292,12 @@ class World:
             for worker in swarm.workers.values():
                 if worker.ready and self.is_free(worker):
                     yield worker
+
+    def is_ready(self, worker: WorkerInfo) -> bool:
+        """Whether a worker is still there, and still takes tasks."""
+        swarm = self.swarms.get(worker.swarm)
+        found = swarm.workers.get(worker.job) if swarm else None
+        return found is not None and found.ready
 
     def is_free(self, worker: WorkerInfo) -> bool:
         """Whether a worker has no task and none is promised to it."""

@@ -1,0 +1,125 @@
+"""What a swarm's plan comes to: workers started, drained, stopped, and their folders removed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from controller.domain.fleet import Entry, FleetPlan
+from controller.reconcile.context import Context
+from controller.reconcile.swarm_spec import Launchable
+from controller.store.base import Key, Resource
+from providers.base import JobState, JobStatus, LaunchRequest, Provider, ProviderError, SwarmHandle
+
+KEEP_LOST = 5
+"""Folders of lost workers that are kept until the swarm goes, for a person to look at."""
+DRAIN_AGAIN_SECONDS = 10.0
+FOLLOW_UP_SECONDS = 0.05
+
+
+class Actor:
+    """Acts on plans that are in status already."""
+
+    def __init__(self, ctx: Context) -> None:
+        self._ctx = ctx
+        self._drained: dict[str, float] = {}
+        self.trouble: dict[Key, ProviderError] = {}
+        """Why a swarm's last launch failed; nothing once one has succeeded."""
+
+    def forget(self, jobs: Iterable[str]) -> None:
+        """These workers are gone."""
+        for job in jobs:
+            self._drained.pop(job, None)
+
+    async def act(
+        self,
+        obj: Resource,
+        handle: SwarmHandle,
+        provider: Provider,
+        want: Launchable,
+        plan: FleetPlan,
+        jobs: Mapping[str, JobStatus],
+    ) -> None:
+        """Stop, remove, drain and launch, in this order. Raises: ProviderError."""
+        for entry in plan.lost:
+            text = f"worker {entry.index} ({entry.job}): {entry.reason}"
+            self._ctx.event(obj, "WorkerLost", text, warning=True)
+        ended = [e.job for e in plan.lost] + plan.drained
+        extras = _extras(plan, jobs)
+        if plan.kill or ended or extras.running:
+            await provider.stop(handle, [*plan.kill, *ended, *extras.running], force=True)
+        settled = [j for j in plan.drained if j in jobs and j not in self._ctx.world.open_jobs]
+        if settled or extras.old:
+            await provider.remove(handle, settled + extras.old)
+        await self._drain(handle, provider, plan)
+        if plan.launch:
+            await self._launch(obj, handle, provider, want, plan)
+
+    async def _drain(self, handle: SwarmHandle, provider: Provider, plan: FleetPlan) -> None:
+        record = {"type": "control", "epoch": self._ctx.epoch, "payload": {"action": "drain"}}
+        info = self._ctx.world.swarms.get(Key("Swarm", handle.namespace, handle.name))
+        now = self._ctx.clock.now()
+        for job in plan.drain:
+            worker = info.workers.get(job) if info else None
+            last = self._drained.get(job)
+            if worker is None or not self._ctx.world.is_free(worker):
+                continue  # it was given a task while this was decided: after that turn
+            if last is None or now - last >= DRAIN_AGAIN_SECONDS:
+                self._drained[job] = now
+                await provider.deliver(handle, job, worker.index, record)
+
+    async def _launch(
+        self,
+        obj: Resource,
+        handle: SwarmHandle,
+        provider: Provider,
+        want: Launchable,
+        plan: FleetPlan,
+    ) -> None:
+        key = Key("Swarm", handle.namespace, handle.name)
+        try:
+            await provider.launch([_request(obj, handle, want, e) for e in plan.launch])
+        except ProviderError as error:
+            self.trouble[key] = error
+            self._ctx.event(obj, error.reason, str(error), warning=True)
+            return
+        self.trouble.pop(key, None)
+        self._ctx.queue.add(key, after=FOLLOW_UP_SECONDS)
+
+
+def _request(obj: Resource, handle: SwarmHandle, want: Launchable, entry: Entry) -> LaunchRequest:
+    config = {
+        **want.worker_config,
+        "job": entry.job,
+        "index": entry.index,
+        "namespace": handle.namespace,
+        "swarm": handle.name,
+        "swarm_uid": obj["metadata"]["uid"],
+    }
+    return LaunchRequest(
+        swarm=handle, job=entry.job, index=entry.index, config=config, env=want.env
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """Jobs with a trace that the table does not know (any more)."""
+
+    running: list[str]
+    """To be stopped."""
+    old: list[str]
+    """To be removed: of those that ended all but the newest few."""
+
+
+def _extras(plan: FleetPlan, jobs: Mapping[str, JobStatus]) -> Extras:
+    known = {e.job for e in plan.entries} | set(plan.drained) | {e.job for e in plan.lost}
+    unknown = [status for job, status in jobs.items() if job not in known]
+    running = [s.job for s in unknown if s.state in (JobState.RUNNING, JobState.PENDING)]
+    ended = sorted((s.job for s in unknown if s.state is JobState.ENDED), key=_incarnation)
+    return Extras(running, ended[: max(0, len(ended) - KEEP_LOST)])
+
+
+def _incarnation(job: str) -> int:
+    """The number at the end of a job's name; 0 for a folder that somebody else made."""
+    number = job.rpartition("-")[2]
+    return int(number) if number.isascii() and number.isdigit() and len(number) < 12 else 0
