@@ -90,6 +90,10 @@ class RecordBatch:
     """Offset in the outbox just after the last line, bytes."""
 
 
+class NotTaken(Exception):
+    """What a sink raises when it cannot take records now: they are handed to it again later."""
+
+
 Sink = Callable[[RecordBatch], None]
 Ended = Callable[[str], None]
 

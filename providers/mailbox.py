@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from providers.base import RecordBatch, Sink
+from providers.base import NotTaken, RecordBatch, Sink
 from providers.layout import PRIVATE_DIR, make_fifo
 from worker.records import AGENT_ERROR
 
@@ -267,6 +267,9 @@ class Follower:
             return bool(chunk)
         try:
             self._sink(RecordBatch(file.job, lines, file.buffer.offset))
+        except NotTaken:
+            file.buffer = LineBuffer(before, self._limit)
+            return False
         except Exception as error:
             file.buffer = LineBuffer(before, self._limit)
             if self._loop is not None:

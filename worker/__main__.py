@@ -8,6 +8,7 @@ from pathlib import Path
 
 from worker import children, config, identity
 from worker.errors import ConfigError, TurnError
+from worker.log import complain
 from worker.loop import Loop
 from worker.runtimes.base import Runtime
 
@@ -29,7 +30,7 @@ def main(arguments: list[str]) -> int:
     try:
         lock = identity.FolderLock(base)
     except identity.AlreadyRunning as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         return 0
     except OSError as error:
         return _complain(f"{base}: {error.strerror}")
@@ -71,15 +72,13 @@ def make_runtime(settings: config.Config) -> Runtime:
 
 
 def _complain(message: str) -> int:
-    print(f"worker: {message}", file=sys.stderr)
+    complain(f"worker: {message}")
     return 2
 
 
 def run() -> None:
     """The process's entry point."""
     code = main(sys.argv[1:])
-    sys.stdout.flush()
-    sys.stderr.flush()
     os._exit(code)  # a turn's thread that hangs must not keep the process
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import selectors
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,6 +15,7 @@ from worker import records
 from worker.children import kill_descendants
 from worker.config import Config
 from worker.inbox import Fault, Inbox
+from worker.log import complain
 from worker.mailbox import open_wake
 from worker.outbox import Outbox
 from worker.records import ControlPayload, ControlRecord
@@ -117,7 +117,7 @@ class Loop:
     def _stop(self, reason: str, exit_code: int = 0) -> None:
         """Interrupt what runs and leave."""
         if not self._runner.stop(reason, STOP_SECONDS):
-            print("the turn did not end in time", file=sys.stderr)
+            complain("the turn did not end in time")
         self._reason = reason
         self._exit_code = exit_code
 
@@ -127,6 +127,8 @@ class Loop:
         """Take in what is new, and see whether it is time to leave."""
         if self._signalled:
             self._stop(STOPPED)
+        elif self._runner.died:
+            self._stop("TurnsFailed", exit_code=1)
         if self._exit_code is None:
             self._read()
         if self._exit_code is None and not self._announced:
@@ -227,7 +229,7 @@ class Loop:
         """Log a trouble that may last, once as long as it stays the same."""
         if message != self._complaint:
             self._complaint = message
-            print(message, file=sys.stderr, flush=True)
+            complain(message)
 
     def _clear(self, handle: int) -> None:
         """Take hints out of a pipe; how many there were says nothing."""

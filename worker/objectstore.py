@@ -114,9 +114,9 @@ class ObjectStore:
                 "infrastructure",
                 f"the base commit {base[:12]} of {branch} cannot be fetched from {remote.url}",
             )
-        ref = self.path / "refs" / "base" / base
-        ref.with_suffix(".new").write_text(f"{base}\n")
-        ref.with_suffix(".new").replace(ref)
+        part = self.path / "base.part"  # not below refs/: git would take a half of it for a ref
+        part.write_text(f"{base}\n")
+        part.replace(self.path / "refs" / "base" / base)
         self._mark([base])
 
     def _fetch_commit(self, commit: str, remote: Remote, earlier: GitError | None) -> None:

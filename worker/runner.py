@@ -64,6 +64,11 @@ class Runner:
         """Whether nothing runs and nothing waits."""
         return self._scope is None and not self._waiting
 
+    @property
+    def died(self) -> bool:
+        """Whether the thread has ended by an error of ours: nothing more will be carried out."""
+        return self._thread.ident is not None and not (self._thread.is_alive() or self._stopping)
+
     def submit(self, record: UserRecord) -> None:
         """Add a prompt."""
         with self._changed:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from worker import records
 from worker.config import BASE_VARIABLE, JOB_VARIABLE, NODE_VARIABLE, Config
 from worker.environ import clean_environ
 from worker.errors import Interrupted, TurnError
+from worker.log import complain
 from worker.outbox import Outbox
 from worker.records import UserRecord
 from worker.runtimes.base import Runtime, TurnContext
@@ -83,7 +83,7 @@ class Turns:
         try:
             self._outbox.flush()
         except OSError as error:
-            print(f"outbox: {error}", file=sys.stderr)  # the loop tries again
+            complain(f"outbox: {error}")  # the loop tries again
 
     def _end(self, scope: TurnScope, work: Callable[[], str]) -> dict[str, Any]:
         """Do the work and clean up after it: the data of ``turn_complete``."""
@@ -98,10 +98,10 @@ class Turns:
         except OSError as error:
             end = _failed("infrastructure", f"the worker's node: {error}")
         except Exception as error:
-            traceback.print_exc()
+            complain(traceback.format_exc())
             end = _failed("infrastructure", f"the worker failed: {type(error).__name__}: {error}")
         if not scope.sweep():
-            print("processes of the turn did not end in time", file=sys.stderr)
+            complain("processes of the turn did not end in time")
         return end
 
     # --- the work ---------------------------------------------------------------------------

@@ -99,6 +99,8 @@ def _pin(
     ctx: Context, obj: Resource, info: TaskInfo, project: ProjectInfo, attempt: dict[str, Any]
 ) -> None:
     """Fix what the attempt starts from and where its work will be pushed."""
+    if not project.base_commit:
+        raise Undeliverable(f"the base commit of project {info.project} is not known yet")
     attempt["baseCommit"] = project.base_commit
     if info.kind == "plan":
         return

@@ -15,7 +15,7 @@ from controller.reconcile.transcripts import Transcripts
 from controller.reconcile.turns import Turns
 from controller.reconcile.world import World
 from controller.repository.service import Repositories
-from controller.resources.conditions import OWNED, set_condition
+from controller.resources.conditions import OWNED, find, set_condition
 from controller.resources.settings import Settings
 from controller.store.base import Key, Resource, Store, key_of
 from providers.base import Provider, ProviderError, SwarmHandle
@@ -110,16 +110,15 @@ class ConditionWriter:
         self._generation = obj["metadata"]["generation"]
         self._now = now
         self._order = {type: n for n, type in enumerate(OWNED.get(obj["kind"], ()))}
-        self.conditions: list[dict[str, Any]] = list(
-            (obj.get("status") or {}).get("conditions") or []
-        )
+        self._before = list((obj.get("status") or {}).get("conditions") or [])
+        self.conditions: list[dict[str, Any]] = list(self._before)
 
     def set(self, type: str, status: bool | None, reason: str, message: str = "") -> None:
-        """Set one; None is ``Unknown``."""
+        """Set one; None is ``Unknown``. What counts as a flip is judged from what is stored."""
         text = "Unknown" if status is None else str(status)
-        known = len(self.conditions)
-        self.conditions = set_condition(
-            self.conditions,
+        known = find(self._before, type)
+        new = set_condition(
+            [known] if known else [],
             type,
             text,
             reason,
@@ -127,8 +126,11 @@ class ConditionWriter:
             generation=self._generation,
             now=self._now,
         )
-        if len(self.conditions) > known:
+        if self.missing(type):
+            self.conditions = [*self.conditions, *new]
             self.conditions.sort(key=lambda c: self._order.get(c["type"], len(self._order)))
+        else:
+            self.conditions = [new[0] if c["type"] == type else c for c in self.conditions]
 
     def status_of(self, type: str) -> tuple[str, str]:
         """Status and message of one; empty if it has not been set yet."""

@@ -18,8 +18,8 @@ from controller.domain.scheduling import (
 from controller.reconcile.attempts import Undeliverable, begin_attempt, user_record
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, WorkerInfo, project_key
-from controller.reconcile.task_status import task_conditions
 from controller.reconcile.readiness import pool_of, unready
+from controller.reconcile.task_status import task_conditions
 from controller.store.base import Conflict, Key, NotFound, StoreUnavailable
 from providers.base import ProviderError
 

@@ -44,6 +44,7 @@ class Durability:
                 self._ctx.queue.add(task.key)
 
     async def _look_again(self, obj: Resource, info: ProjectInfo) -> None:
+        before = dict(info.refs)
         state = await self._ctx.repositories.inspect(
             info.url,
             info.base_branch,
@@ -51,8 +52,7 @@ class Durability:
             credentials_of(self._ctx, obj),
             fresh=True,
         )
-        info.refs.clear()
-        info.refs.update(state.refs)
+        self._ctx.world.seen_refs(info.key, before, state.refs)
 
     async def _reachable(self, obj: Resource, info: ProjectInfo, tasks: list[TaskInfo]) -> set[str]:
         """Heads that a branch still contains: the task's own, integration's or the base."""

@@ -14,6 +14,7 @@ from controller.store.base import Key, Resource
 from providers.base import SwarmHandle
 
 FINISHED = frozenset({"Succeeded", "Failed", "Cancelled"})
+RETRY_ANNOTATION = "codeswarm.dev/retry"
 OPEN_STATES = frozenset({"Assigned", "Running", "Interrupting"})
 _NOTHING_USED: Mapping[str, Usage] = MappingProxyType({})
 
@@ -39,10 +40,14 @@ class TaskInfo:
     """A fixed worker index."""
     expands: bool
     parent: str
+    """The prompt to several workers that this is a part of, by name; empty for none."""
+    parent_uid: str
     revision: int
     hash: str
     suspend: bool
     cancel: bool
+    retry: str
+    """The token of a retry that a person has asked for and not got yet."""
     deleting: bool
     accepted: bool
     phase: str
@@ -171,6 +176,12 @@ def usage_by_swarm(status: Mapping[str, Any]) -> Mapping[str, Usage]:
     return totals or _NOTHING_USED
 
 
+def wanted_retry(obj: Resource) -> str:
+    """The token with which a person asks for another attempt; empty if nobody does (any more)."""
+    token = str((obj["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION, ""))
+    return token if token != (obj.get("status") or {}).get("observedRetry", "") else ""
+
+
 def task_info(obj: Resource) -> TaskInfo:
     """The compact form of a stored Task."""
     meta, spec, status = obj["metadata"], obj["spec"], obj.get("status") or {}
@@ -188,6 +199,9 @@ def task_info(obj: Resource) -> TaskInfo:
         name = name[len(project) + 1 :]
     succeeded = status.get("phase") == "Succeeded"
     accepted = find(status.get("conditions") or [], "Accepted")
+    owners = meta.get("ownerReferences") or ()
+    parent: Mapping[str, str] = next((owner for owner in owners if owner["kind"] == "Task"), {})
+    edited = bool(last) and last.get("revision", 0) != spec.get("revision", 1)
     return TaskInfo(
         key=Key("Task", meta["namespace"], meta["name"]),
         uid=meta["uid"],
@@ -202,11 +216,13 @@ def task_info(obj: Resource) -> TaskInfo:
         swarm=target.get("swarm", ""),
         worker=fixed,
         expands=bool(target) and fixed is None and workers != "idle",
-        parent=(meta.get("labels") or {}).get("codeswarm.dev/parent", ""),
+        parent=parent.get("name", ""),
+        parent_uid=parent.get("uid", ""),
         revision=spec.get("revision", 1),
         hash=(meta.get("annotations") or {}).get("codeswarm.dev/task-hash", ""),
         suspend=bool(spec.get("suspend")),
         cancel=bool(spec.get("cancel")),
+        retry=wanted_retry(obj),
         deleting="deletionTimestamp" in meta,
         accepted=accepted is None or accepted["status"] != "False",
         phase=status.get("phase", ""),
@@ -221,7 +237,7 @@ def task_info(obj: Resource) -> TaskInfo:
         head=status.get("headCommit", "") if succeeded else "",
         head_ref=status.get("headRef", "") if succeeded else "",
         inputs={d["task"]: d["commit"] for d in last.get("dependencies") or ()},
-        next_at=seconds_of(status.get("nextAttemptAt")) or 0.0,
+next_at=0.0 if edited else seconds_of(status.get("nextAttemptAt")) or 0.0,
         usage=usage_by_swarm(status),
     )
 
@@ -240,6 +256,7 @@ def project_info(obj: Resource) -> ProjectInfo:
         suspended=bool(spec.get("suspend")),
         swarms=tuple(w["swarm"] for w in spec.get("workers") or ()),
         planner=(spec.get("planner") or {}).get("swarm", ""),
+        order={t["name"]: n for n, t in enumerate(spec.get("tasks") or ())},
         max_parallel=spec.get("maxParallel"),
         url=repository.get("url", ""),
         base_branch=repository.get("baseBranch", ""),

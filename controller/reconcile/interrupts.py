@@ -36,7 +36,7 @@ def wanted_interrupt(
         return str(attempt["interrupt"]["reason"])
     if info.deleting or info.cancel:
         return "Cancelled"
-    if attempt["revision"] != info.revision or stale_run(ctx.world, info, attempt):
+    if _superseded(ctx, info, attempt):
         return "Superseded"
     now = ctx.clock.now()
     timeout, stall = limits(ctx, info, obj["spec"])
@@ -48,6 +48,14 @@ def wanted_interrupt(
         if not waiting and now - turn.last_activity > stall:
             return "Stalled"
     return ""
+
+
+def _superseded(ctx: Context, info: TaskInfo, attempt: dict[str, Any]) -> bool:
+    """Whether the attempt works on something that is not wanted (so) any more."""
+    project = ctx.world.projects.get(project_key(info)) if info.project else None
+    if info.project and (project is None or project.deleting):
+        return True
+    return attempt["revision"] != info.revision or stale_run(ctx.world, info, attempt)
 
 
 def _begun(attempt: dict[str, Any], turn: TurnFacts | None) -> float | None:
@@ -76,12 +84,14 @@ class Interrupter:
             }
             merge_usage(attempt, turn)
             status["attempts"] = [*status["attempts"][:-1], attempt]
+            status["observedGeneration"] = obj["metadata"]["generation"]
             task_conditions(self._ctx, obj, status)
             self._ctx.event(obj, "Interrupting", f"attempt {attempt['number']}: {reason}")
             obj = await self._ctx.write_status(obj, status)
         injection = attempt["injectionId"]
         asked = seconds_of(attempt["interrupt"]["at"]) or 0.0
         if self._ctx.clock.now() - asked > SETTLE_SECONDS:
+            self._sent.discard(injection)
             await self._stop(obj, attempt)
         elif injection not in self._sent:
             await self._send(obj, attempt, turn, reason)
@@ -124,5 +134,6 @@ class Interrupter:
         if timeout is not None and begun is not None:
             waits.append(begun + timeout - now)
         if stall is not None:
-            waits.append(turn.last_activity + stall - now)
+            asks = set(turn.approvals) - set(turn.resolved)
+            waits.append(stall if asks else turn.last_activity + stall - now)
         return max(0.05, min(waits) + 0.01) if waits else None

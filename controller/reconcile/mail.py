@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from controller.reconcile.approval import approval_name
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, project_key
 from controller.reconcile.turns import TurnFacts, parse
 from controller.store.base import Key
-from providers.base import ProviderError, RecordBatch
+from providers.base import NotTaken, ProviderError, RecordBatch
 from worker import records as rec
 
+LOG = logging.getLogger(__name__)
 FOLLOW_SECONDS = 0.25
 """A turn that ends within this time is settled without having been written as running."""
 USAGE_SECONDS = 1.0
@@ -23,6 +25,7 @@ class Mail:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._full = False
 
     def orphaned(self, info: TaskInfo) -> None:
         """A Task is gone while its turn runs: the turn is interrupted."""
@@ -45,8 +48,11 @@ class Mail:
             self._ctx.event_for(swarm, error.reason, str(error))
 
     def on_mail(self, batch: RecordBatch) -> None:
-        """Lines from an outbox: kept as the transcript, and merged into the facts."""
-        self._ctx.transcripts.append(batch)
+        """Lines from an outbox: kept as the transcript, and merged into the facts.
+
+        Raises: NotTaken (they cannot be kept now).
+        """
+        self._keep(batch)
         now = self._ctx.clock.now()
         for line in batch.lines:
             record = parse(line)
@@ -54,6 +60,18 @@ class Mail:
                 continue
             turn = self._ctx.turns.apply(batch.job, record, now)
             self._wake_by(batch.job, record["event"], turn)
+
+    def _keep(self, batch: RecordBatch) -> None:
+        try:
+            self._ctx.transcripts.append(batch)
+        except OSError as error:
+            if not self._full:
+                LOG.error(
+                    "mail of %s waits, its transcript cannot be written: %s", batch.job, error
+                )
+            self._full = True
+            raise NotTaken from error
+        self._full = False
 
     def _wake_by(self, job: str, event: str, turn: TurnFacts | None) -> None:
         if event == rec.THREAD_STATUS:

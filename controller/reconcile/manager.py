@@ -11,11 +11,12 @@ from controller.reconcile.approval import ApprovalReconciler
 from controller.reconcile.clock import newest_stamp
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
-from controller.reconcile.infos import FINISHED, TaskInfo, project_key, swarm_key
+from controller.reconcile.infos import FINISHED, TaskInfo, project_key, swarm_key, wanted_retry
 from controller.reconcile.mail import Mail
 from controller.reconcile.project import ProjectReconciler
+from controller.reconcile.readiness import stale_success
 from controller.reconcile.swarm import SwarmReconciler
-from controller.reconcile.task import FIRST_LOOK_SECONDS, RETRY_ANNOTATION, TaskReconciler
+from controller.reconcile.task import FIRST_LOOK_SECONDS, TaskReconciler
 from controller.reconcile.task_end import USAGE_FINALIZER
 from controller.store.base import (
     Change,
@@ -80,6 +81,8 @@ class Manager:
                     self.ctx.queue.add(key_of(obj))
         for info in self.ctx.world.tasks.values():
             self._dispatcher.refresh(info)
+            if info.finished and stale_success(self.ctx.world, info):
+                self.ctx.queue.add(info.key)
         for provider in self.ctx.providers.values():
             provider.start(self._mail.on_mail, self._mail.wake_swarm_of)
         loop = asyncio.get_running_loop()
@@ -114,8 +117,16 @@ class Manager:
             for key in [*self.ctx.world.swarms, *self.ctx.world.projects]:
                 self.ctx.queue.add(key)
             for info in list(self.ctx.world.tasks.values()):
-                if not info.finished:
+                if not self._rests(info):
                     self.ctx.queue.add(info.key)
+            for obj in self.ctx.store.list("Approval"):
+                if not (obj.get("status") or {}).get("expired"):
+                    self.ctx.queue.add(key_of(obj))
+
+    def _rests(self, info: TaskInfo) -> bool:
+        """Whether a task is finished, and nothing asks for anything else."""
+        stale = stale_success(self.ctx.world, info)
+        return info.finished and not (info.deleting or info.retry or stale)
 
     async def _pass(self, key: Key) -> float | None:
         handler = self._handlers.get(key.kind)
@@ -258,11 +269,10 @@ class Manager:
 def _at_rest(obj: Resource) -> bool:
     """Whether a Task is finished and nobody has asked anything of it since."""
     meta, status = obj["metadata"], obj.get("status") or {}
-    token = (meta.get("annotations") or {}).get(RETRY_ANNOTATION, "")
     return (
         status.get("phase") in FINISHED
         and status.get("observedGeneration") == meta["generation"]
-        and token == status.get("observedRetry", "")
+        and not wanted_retry(obj)
         and "deletionTimestamp" not in meta
         and "ttlSecondsAfterFinished" not in obj["spec"]
         and ("usage" not in status or USAGE_FINALIZER in (meta.get("finalizers") or ()))
@@ -281,10 +291,14 @@ def _differs(before: TaskInfo, after: TaskInfo) -> bool:
 
 def _wants(info: TaskInfo) -> tuple[object, ...]:
     """What a task's own pass acts on, besides its attempts."""
-    return (info.uid, info.revision, info.cancel, info.suspend, info.deleting, info.priority)
+    return (
+        info.uid, info.revision, info.cancel, info.suspend, info.deleting, info.priority, info.retry
+    )  # fmt: skip
 
 
 def _gates(info: object) -> tuple[object, ...]:
-    names = ("planner", "accepted", "suspended", "deleting", "halted", "swarms", "max_parallel", "retry",
-             "timeout", "stall", "uid")  # fmt: skip
+    names = (
+        "uid", "accepted", "suspended", "deleting", "halted", "swarms", "planner", "max_parallel",
+        "retry", "timeout", "stall",
+    )  # fmt: skip
     return tuple(getattr(info, name) for name in names)

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any
 
 from controller.domain.planning import Plan
-from controller.reconcile.context import Context
-from controller.reconcile.own_tasks import HASH, OwnTasks, content_hash
+from controller.reconcile.context import Context, owned_by
+from controller.reconcile.own_tasks import HASH, REMOVED, OwnTasks, content_hash
 from controller.reconcile.project_status import ProjectStatus
 from controller.resources.names import task_object_name
 from controller.store.base import Key, Resource
@@ -24,7 +24,6 @@ class Materialiser:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._own = OwnTasks(ctx)
-        self._done: dict[str, tuple[int, str]] = {}
 
     async def step(self, obj: Resource, status: ProjectStatus, plan: Plan | None) -> None:
         """Bring the Task objects in line with the list or the plan."""
@@ -42,7 +41,6 @@ class Materialiser:
             for name, spec in wanted.items()
             if name not in members
             or members[name].hash != content_hash(spec)
-            or members[name].cancel
             or members[name].priority != spec.get("priority", 0)
         ]
         results = await asyncio.gather(
@@ -59,9 +57,10 @@ class Materialiser:
             if name in wanted or info.kind != "work" or info.cancel or not info.hash:
                 continue
             found = self._ctx.store.get(info.key)
-            if found is None or HASH not in (found["metadata"].get("annotations") or {}):
+            if found is None or not owned_by(found, uid):
                 continue
             found["spec"]["cancel"] = True
+            found["metadata"]["annotations"][HASH] = REMOVED
             self._ctx.event(found, "Removed", "no longer listed in its project; its branch stays")
             await self._ctx.write(found)
 

@@ -13,6 +13,8 @@ from controller.resources.names import task_object_name
 from controller.store.base import AlreadyExists, Resource
 
 HASH = "codeswarm.dev/task-hash"
+REMOVED = "removed"
+"""Instead of a hash: cancelled because its project lists it no more, not by a person."""
 FREE = ("suspend", "cancel", "priority")
 """Fields whose change does not begin a task anew."""
 
@@ -29,23 +31,30 @@ class OwnTasks:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    async def ensure(self, project: Resource, name: str, spec: dict[str, Any]) -> Resource | None:
+    async def ensure(
+        self,
+        project: Resource,
+        name: str,
+        spec: dict[str, Any],
+        identity: Mapping[str, Any] | None = None,
+    ) -> Resource | None:
         """The Task of this name with this spec; None if the name is somebody else's.
 
-        A spec that differs raises ``revision``, which begins the task anew.
+        An ``identity`` (default: the spec) that differs raises ``revision``, which begins the
+        task anew; what only words a prompt is no part of it.
         """
+        wanted = content_hash(spec if identity is None else identity)
         key = sibling(project, "Task", task_object_name(project["metadata"]["name"], name))
         found = self._ctx.store.get(key)
         if found is None:
-            return await self._create(project, key.name, spec)
+            return await self._create(project, key.name, spec, wanted)
         if not owned_by(found, project["metadata"]["uid"]):
             return None
         if "deletionTimestamp" in found["metadata"]:
             return found
         annotations = found["metadata"].get("annotations") or {}
-        wanted = content_hash(spec)
         before = found["spec"]
-        if annotations.get(HASH) == wanted and not before.get("cancel"):
+        if annotations.get(HASH) == wanted:
             if before.get("priority", 0) == spec.get("priority", 0):
                 return found
             found["spec"] = {**before, "priority": spec.get("priority", 0)}
@@ -55,9 +64,11 @@ class OwnTasks:
         self._ctx.event(found, "Edited", f"revision {found['spec']['revision']} begins it anew")
         return await self._ctx.write(found)
 
-    async def _create(self, project: Resource, name: str, spec: dict[str, Any]) -> Resource | None:
+    async def _create(
+        self, project: Resource, name: str, spec: dict[str, Any], digest: str
+    ) -> Resource | None:
         meta = project["metadata"]
-        annotations = {HASH: content_hash(spec)}
+        annotations = {HASH: digest}
         base = (meta.get("annotations") or {}).get("codeswarm.dev/base-dir")
         if base:
             annotations["codeswarm.dev/base-dir"] = base

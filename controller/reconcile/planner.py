@@ -24,7 +24,8 @@ class Planner:
         self._ctx = ctx
         self._own = OwnTasks(ctx)
         self._plans = PlanStore(ctx)
-        self._loaded: dict[str, tuple[str, Plan]] = {}
+        self._known: dict[str, tuple[int, Plan]] = {}
+        """By plan task's uid: the revision and its plan, as it was last read."""
 
     async def step(self, obj: Resource, status: ProjectStatus) -> Plan | None:
         """The accepted plan, if there is one; conditions say what is missing."""
@@ -38,13 +39,15 @@ class Planner:
             status.planning = True
             status.writer.set("Planned", False, why.reason, why.message)
             return None
-        task = await self._own.ensure(obj, PLAN, self._spec(obj, planner, text))
+        spec = self._spec(obj, planner, text)
+        identity = {**spec, "title": "", "prompt": text}
+        task = await self._own.ensure(obj, PLAN, spec, identity)
         if task is None:
             status.refuse(
                 "NameTaken", f"a Task {self._name(obj)} exists that is not this project's"
             )
             return None
-        return self._read(obj, status, task)
+        return await self._read(obj, status, task)
 
     def _name(self, obj: Resource) -> str:
         return task_object_name(obj["metadata"]["name"], PLAN)
@@ -60,27 +63,28 @@ class Planner:
                 spec[name] = planner[name]
         return spec
 
-    def _read(self, obj: Resource, status: ProjectStatus, task: Resource) -> Plan | None:
+    async def _read(self, obj: Resource, status: ProjectStatus, task: Resource) -> Plan | None:
         name = task["metadata"]["name"]
         task_status = task.get("status") or {}
+        attempt = (task_status.get("attempts") or [{}])[-1]
         revision = task["spec"].get("revision", 1)
-        if task_status.get("phase") != "Succeeded":
-            failed = task_status.get("phase") in ("Failed", "Cancelled")
+        phase = task_status.get("phase") if attempt.get("revision") == revision else "Pending"
+        if phase != "Succeeded":
             status.planning = True
-            if failed:
+            if phase in ("Failed", "Cancelled"):
                 reason = task_status.get("reason") or "PlanFailed"
-                attempts = task_status.get("attempts") or [{}]
-                status.plan_failed = f"{reason}: {attempts[-1].get('message', '')}"
+                status.plan_failed = f"{reason}: {attempt.get('message', '')}"
                 status.writer.set("Planned", False, reason, status.plan_failed)
             else:
                 status.writer.set("Planned", False, "Planning", f"task {name} is at work")
             return None
         meta = obj["metadata"]
-        key = Key("Project", meta["namespace"], meta["name"])
-        plan = self._plans.load(key, meta["uid"], revision)
+        plan = await self._load(obj, task["metadata"]["uid"], revision)
         if plan is None or isinstance(plan, PlanProblem):
             why = plan.message if isinstance(plan, PlanProblem) else "its ConfigMap is gone"
-            status.writer.set("Planned", False, "PlanMissing", why)
+            message = f"{why}; delete task {name} to have it planned again"
+            status.undecided = ("PlanMissing", message)
+            status.writer.set("Planned", False, "PlanMissing", message)
             return None
         status.status["plan"] = {
             "configMap": config_map_name(meta["name"], revision),
@@ -89,4 +93,16 @@ class Planner:
             "task": name,
         }
         status.writer.set("Planned", True, "PlanAccepted", f"{len(plan.tasks)} tasks")
+        return plan
+
+    async def _load(self, obj: Resource, task: str, revision: int) -> Plan | PlanProblem | None:
+        """The accepted plan; one that was deleted is put back as long as it is remembered."""
+        meta = obj["metadata"]
+        key = Key("Project", meta["namespace"], meta["name"])
+        plan = self._plans.load(key, meta["uid"], task, revision)
+        known = self._known.get(task)
+        if plan is None and known is not None and known[0] == revision:
+            plan = known[1] if await self._plans.put(obj, task, revision, known[1]) else None
+        if isinstance(plan, Plan):
+            self._known[task] = (revision, plan)
         return plan

@@ -48,7 +48,7 @@ class ProjectReconciler:
         try:
             await self._repository.look(obj, status)
         except RepositoryProblem as problem:
-            status.refuse(problem.reason, problem.message, unknown=problem.transient)
+            status.no_repository(problem.reason, problem.message, unknown=problem.transient)
             if "planner" not in obj["spec"]:
                 await self._materialiser.step(obj, status, None)
             await self._write(key, obj, status)
@@ -86,10 +86,12 @@ class ProjectReconciler:
         only_counts = status.only_counts_differ(old, new)
         left = self._written.get(key, 0.0) + STATUS_SECONDS - now
         if only_counts and left > 0:
+            status.written()
             return left
         if new != old:
             self._written[key] = now
         obj = {**obj, "metadata": {**obj["metadata"]}}
         await self._ctx.write_status(obj, new)
+        status.written()
         status.tell(old, new)
         return status.next_look(LOOK_SECONDS)

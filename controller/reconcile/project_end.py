@@ -35,7 +35,9 @@ class ProjectEnd:
         key = key_of(obj)
         running = [t for t in self._ctx.world.members(key).values() if t.open_job]
         if running:
-            return await self._stop(running)
+            for task in running:
+                self._ctx.queue.add(task.key)  # whose pass interrupts the turn
+            return 0.5
         since = self._since.setdefault(key, self._ctx.clock.now())
         try:
             await self._collect(obj, key)
@@ -50,14 +52,6 @@ class ProjectEnd:
             {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}}
         )
         return None
-
-    async def _stop(self, running: list) -> float:  # type: ignore[type-arg]
-        for task in running:
-            found = self._ctx.store.get(task.key)
-            if found is not None and not found["spec"].get("cancel"):
-                found["spec"]["cancel"] = True
-                await self._ctx.write(found)
-        return 0.5
 
     async def _collect(self, obj: Resource, key: Key) -> None:
         """Delete attempt refs whose commits a branch of the project holds."""

@@ -43,7 +43,7 @@ class ProjectRepository:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._seen: dict[Key, tuple[float, int, RemoteState]] = {}
+        self._seen: dict[Key, tuple[float, tuple[str, int], RemoteState]] = {}
 
     def forget(self, key: Key) -> None:
         """A Project is gone."""
@@ -56,17 +56,17 @@ class ProjectRepository:
 
         Raises: RepositoryProblem.
         """
-        key, generation = key_of(obj), obj["metadata"]["generation"]
+        key, meta = key_of(obj), obj["metadata"]
+        shape = (meta["uid"], meta["generation"])
         known = self._seen.get(key)
-        now = self._ctx.clock.now()
-        if known and known[1] == generation and now - known[0] < FRESH_SECONDS:
+        info = self._ctx.world.projects.get(key)
+        if known and known[1] == shape and self._ctx.clock.now() - known[0] < FRESH_SECONDS:
             state = known[2]
         else:
+            before = dict(info.refs) if info else {}
             state = await self._inspect(obj)
-            self._seen[key] = (self._ctx.clock.now(), generation, state)
-            info = self._ctx.world.projects.get(key)
-            if info is not None:
-                info.refs = dict(state.refs)
+            self._seen[key] = (self._ctx.clock.now(), shape, state)
+            self._ctx.world.seen_refs(key, before, state.refs)
         commit = state.base_commit or ""
         status.repository(state.url, state.base_branch, commit)
         return state

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.domain.usage import from_status, to_status
+from controller.domain.usage import to_status
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.infos import FINISHED, TaskInfo
 from controller.reconcile.project_graph import work_tasks
+from controller.reconcile.sums import used_by
+from controller.resources.conditions import OWNED
 from controller.store.base import Key, Resource, key_of
 
 COUNTS = ("usage", "tasks", "progress", "integration", "foldedUids")
@@ -30,6 +32,9 @@ class ProjectStatus:
         self.integration_failed = ""
         self.integrated = False
         self.integrating = False
+        self.undecided: tuple[str, str] | None = None
+        """What a person has to decide besides tasks: a reason and a message."""
+        self._kept = False
 
     # --- what the steps tell ---------------------------------------------------------------
 
@@ -53,26 +58,34 @@ class ProjectStatus:
     def accept(self) -> None:
         """The repository can be used."""
         self.writer.set("Accepted", True, "Accepted")
-        self._accepted(True)
 
-    def refuse(self, reason: str, message: str, *, unknown: bool = False) -> None:
-        """Nothing new may start. With ``unknown`` nothing is known to be wrong either."""
-        known = self.writer.missing("Accepted")
+    def refuse(self, reason: str, message: str) -> None:
+        """Nothing new may start before this is put right."""
+        self.refused = (str(reason), message)
+        self.writer.set("Accepted", False, str(reason), message)
+
+    def no_repository(self, reason: str, message: str, *, unknown: bool) -> None:
+        """Nothing new may start; what has been reached stays as it is.
+
+        With ``unknown`` nothing is known to be wrong either.
+        """
         self.refused = (str(reason), message)
         self.writer.set("Accepted", None if unknown else False, str(reason), message)
-        self._accepted(unknown and not known and self._was_accepted())
-
-    def _was_accepted(self) -> bool:
-        info = self._ctx.world.projects.get(self.key)
-        return info is not None and info.accepted
+        if not self.writer.missing("UpToDate"):
+            self.writer.set("UpToDate", None, str(reason), message)
+        self._kept = self.status.get("phase", "Pending") != "Pending"
 
     def _accepted(self, value: bool) -> None:
         info = self._ctx.world.projects.get(self.key)
         if info is not None and info.accepted != value:
             info.accepted = value
-            for task in self._ctx.world.members(self.key).values():
-                if not task.finished:
-                    self._ctx.queue.add(task.key)
+            self._wake_tasks()
+
+    def _wake_tasks(self) -> None:
+        for task in self._ctx.world.members(self.key).values():
+            if not task.finished:
+                self._ctx.refresh(task)
+                self._ctx.queue.add(task.key)
 
     def remote_unreadable(self, message: str) -> None:
         """The remote answered before, and does not now: nothing is concluded from that."""
@@ -87,20 +100,21 @@ class ProjectStatus:
         self.status["tasks"] = counts
         self.status["progress"] = f"{counts['succeeded']}/{counts['total']}"
         self.status["observedGeneration"] = self._obj["metadata"]["generation"]
+        if self.refused is not None:
+            self._accepted(False)
         self._usage()
-        attention = [t.name for t in tasks.values() if t.settled_phase == "Failed"]
+        attention = [t.name for t in tasks.values() if t.settled_phase in ("Failed", "Cancelled")]
         self.status["attention"] = attention[:MAX_ATTENTION]
         if not attention:
             self.status.pop("attention")
-        phase, reason = self._phase(tasks, counts)
-        self.status["phase"] = phase
-        if reason:
+        if not self._kept:
+            self.status["phase"], reason = self._phase(tasks, counts)
             self.status["reason"] = reason
-        else:
-            self.status.pop("reason", None)
+            if not reason:
+                self.status.pop("reason")
         if counts["total"]:
             self.status.setdefault("startedAt", self._ctx.now())
-        if phase == "Completed":
+        if self.status["phase"] == "Completed":
             self.status.setdefault("finishedAt", self._ctx.now())
         else:
             self.status.pop("finishedAt", None)
@@ -109,23 +123,22 @@ class ProjectStatus:
         return self.status
 
     def _usage(self) -> None:
-        used = from_status(self.status.get("foldedUsage")) + self._ctx.world.usage(self.key)
+        used = used_by(self._ctx, self.key, self.status)
         if used:
             self.status["usage"] = to_status(used)
         halted = budget_condition(self.writer, self._obj["spec"].get("budget"), used)
         info = self._ctx.world.projects.get(self.key)
         if info is not None and info.halted != halted:
             info.halted = halted
-            for task in self._ctx.world.members(self.key).values():
-                if not task.finished:
-                    self._ctx.queue.add(task.key)
+            self._wake_tasks()
 
     def _phase(self, tasks: dict[str, TaskInfo], counts: dict[str, int]) -> tuple[str, str]:
         """The phase and its reason; the conditions that go with them are set."""
         failed = [t for t in tasks.values() if t.settled_phase == "Failed"]
         blocked = [t for t in failed if t.reason in NEEDS_A_PERSON]
-        stuck = bool(failed) and not _can_progress(tasks)
-        self._attention(failed, blocked)
+        ended = failed + [t for t in tasks.values() if t.settled_phase == "Cancelled"]
+        stuck = bool(ended) and not _can_progress(tasks)
+        why = self._attention(failed, blocked, ended)
         terminal = self._terminal(stuck and len(failed) > len(blocked))
         self.writer.set("Failed", bool(terminal), terminal or "NotFailed", self.plan_failed)
         self.writer.set("Stalled", bool(terminal), terminal or "NotStalled")
@@ -138,7 +151,7 @@ class ProjectStatus:
             (suspended, "Suspended", "Suspended"),
             (bool(terminal), "Failed", terminal),
             (self.planning, "Planning", ""),
-            (stuck, "Attention", blocked[0].reason if blocked else ""),
+            (stuck or self.undecided is not None, "Attention", why),
             (self.integrating, "Integrating", ""),
             (counts["total"] > 0, "Running", ""),
         )
@@ -147,16 +160,24 @@ class ProjectStatus:
                 return phase, reason
         return "Pending", "NoTasks"
 
-    def _attention(self, failed: list[TaskInfo], blocked: list[TaskInfo]) -> None:
-        shown = ", ".join(f"{t.name} ({t.reason})" for t in (blocked or failed)[:10])
+    def _attention(
+        self, failed: list[TaskInfo], blocked: list[TaskInfo], ended: list[TaskInfo]
+    ) -> str:
+        """Set ``NeedsAttention``; its reason."""
+        shown = ", ".join(f"{t.name} ({t.reason})" for t in (blocked or failed or ended)[:10])
         if blocked:
-            self.writer.set("NeedsAttention", True, blocked[0].reason, f"a person decides: {shown}")
+            reason, message = blocked[0].reason, f"a person decides: {shown}"
+        elif self.undecided is not None:
+            reason, message = self.undecided
         elif self.integration_failed:
-            self.writer.set("NeedsAttention", True, "IntegrationFailed", self.integration_failed)
-        elif failed:
-            self.writer.set("NeedsAttention", True, "TasksFailed", shown)
+            reason, message = "IntegrationFailed", self.integration_failed
+        elif ended:
+            reason, message = "TasksFailed" if failed else "TasksCancelled", shown
         else:
             self.writer.set("NeedsAttention", False, "NothingToDecide")
+            return "NothingToDecide"
+        self.writer.set("NeedsAttention", True, reason, message)
+        return reason
 
     def _terminal(self, tasks_failed: bool) -> str:
         """Why nothing more can come of it by itself, or an empty string."""
@@ -168,9 +189,14 @@ class ProjectStatus:
 
     def _fill(self) -> None:
         """Every owned condition is there from the first visit."""
-        for type in ("Planned", "Integrated", "UpToDate", "WithinBudget"):
+        for type in OWNED["Project"]:
             if self.writer.missing(type):
                 self.writer.set(type, None, self.refused[0] if self.refused else "NotSeen")
+
+    def written(self) -> None:
+        """What is stored is what holds: with its repository known, tasks may start."""
+        if self.refused is None:
+            self._accepted(True)
 
     def only_counts_differ(self, old: dict[str, Any], new: dict[str, Any]) -> bool:
         """Whether the difference can wait for a second."""

@@ -5,14 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from controller.domain.targets import expand
-from controller.reconcile.context import Context, owner_reference, sibling
-from controller.reconcile.infos import TaskInfo
+from controller.reconcile.context import (
+    ConditionWriter,
+    Context,
+    owned_by,
+    owner_reference,
+    sibling,
+)
+from controller.reconcile.infos import FINISHED, RETRY_ANNOTATION, TaskInfo
 from controller.reconcile.task_end import USAGE_FINALIZER
 from controller.reconcile.task_status import task_conditions
 from controller.resources.names import child_task_name
 from controller.store.base import AlreadyExists, Resource
 
-ENDINGS = ("Failed", "Cancelled", "Succeeded")
+SOON_SECONDS = 0.001
+WAITING_SECONDS = 10.0
+TAKEN_SECONDS = 30.0
 
 
 class PromptGroup:
@@ -21,23 +29,35 @@ class PromptGroup:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
 
-    async def reconcile(self, obj: Resource) -> float | None:
-        """Expand at first sight, then follow the children."""
+    async def reconcile(self, obj: Resource, info: TaskInfo) -> float | None:
+        """Expand at first sight, then follow the children; seconds until the next look, or None."""
         status = dict(obj.get("status") or {})
+        status["observedGeneration"] = obj["metadata"]["generation"]
         if "targets" not in status:
-            return await self._expand(obj, status)
-        have = {c.name for c in self._ctx.world.children(_key(obj))}
-        if status.get("phase") not in ENDINGS:
-            for index in status["targets"]:
-                if child_task_name(obj["metadata"]["name"], index) not in have:
-                    await self._create(obj, index)
-        await self._add_up(obj, status)
-        return None
+            return await self._begin(obj, info, status)
+        children = self._children(info)
+        if info.retry:
+            await self._retry(children, info.retry)
+            status["observedRetry"] = info.retry
+        taken = []
+        if not info.finished:
+            taken = await self._ensure(obj, info, status["targets"])
+            await self._pass_on(obj, children)
+        await self._add_up(obj, status, self._children(info), taken)
+        return TAKEN_SECONDS if taken else None
 
-    async def _expand(self, obj: Resource, status: dict[str, Any]) -> float | None:
+    def _children(self, info: TaskInfo) -> list[TaskInfo]:
+        return [c for c in self._ctx.world.children(info.key) if c.parent_uid == info.uid]
+
+    # --- at first sight ------------------------------------------------------------------------
+
+    async def _begin(self, obj: Resource, info: TaskInfo, status: dict[str, Any]) -> float | None:
+        if info.finished:
+            return None
+        if info.cancel:
+            return await self._end(obj, status, "Cancelled", "Cancelled", "")
         target = obj["spec"]["target"]
         swarm = self._ctx.world.swarms.get(sibling(obj, "Swarm", target["swarm"]))
-        status["observedGeneration"] = obj["metadata"]["generation"]
         if swarm is None or not swarm.workers:
             reason = "SwarmNotFound" if swarm is None else "SwarmNotReady"
             what = "does not exist" if swarm is None else "has no workers yet"
@@ -47,25 +67,60 @@ class PromptGroup:
             status.update(phase="Waiting", reason=reason)
             task_conditions(self._ctx, obj, status)
             await self._ctx.write_status(obj, status)
-            return 0.5
-        existing = sorted({w.index for w in swarm.workers.values()})
+            return WAITING_SECONDS
+        leaving = self._leaving(obj, target["swarm"])
+        existing = {w.index for w in swarm.workers.values()} - leaving
         chosen = expand(target["workers"], existing)
         if chosen is None or chosen.missing:
             missing = ", ".join(map(str, chosen.missing)) if chosen else ""
-            status.update(phase="Failed", reason="WorkerNotFound", finishedAt=self._ctx.now())
-            status["message"] = f"swarm {target['swarm']} has no worker {missing}"
-            task_conditions(self._ctx, obj, status)
-            status.pop("message")
-            await self._ctx.write_status(obj, status)
-            return None
+            message = f"swarm {target['swarm']} has no worker {missing}"
+            return await self._end(obj, status, "Failed", "WorkerNotFound", message)
         status["targets"] = list(chosen.indices)
         status.update(phase="Running", reason="Expanded", progress=f"0/{len(chosen.indices)}")
         status.pop("blocker", None)
         task_conditions(self._ctx, obj, status)
         await self._ctx.write_status(obj, status)
-        return 0.001
+        return SOON_SECONDS
 
-    async def _create(self, obj: Resource, index: int) -> None:
+    def _leaving(self, obj: Resource, swarm: str) -> set[int]:
+        """Indices whose workers go and are not replaced."""
+        found = self._ctx.store.get(sibling(obj, "Swarm", swarm)) or {}
+        rows = (found.get("status") or {}).get("workers") or ()
+        return {row["index"] for row in rows if row.get("reason") == "ScaledDown"}
+
+    async def _end(
+        self, obj: Resource, status: dict[str, Any], phase: str, reason: str, message: str
+    ) -> float:
+        status.update(phase=phase, reason=reason, finishedAt=self._ctx.now(), message=message)
+        status.pop("blocker", None)
+        task_conditions(self._ctx, obj, status)
+        status.pop("message")
+        await self._ctx.write_status(obj, status)
+        return SOON_SECONDS
+
+    # --- the children ------------------------------------------------------------------------
+
+    async def _ensure(self, obj: Resource, info: TaskInfo, targets: list[int]) -> list[str]:
+        """Make the children that are missing; the names that somebody else has."""
+        taken = []
+        for index in targets:
+            name = child_task_name(obj["metadata"]["name"], index)
+            found = self._ctx.store.get(sibling(obj, "Task", name))
+            if found is None and await self._create(obj, index):
+                continue
+            if found is None or not owned_by(found, info.uid):
+                taken.append(name)
+        return taken
+
+    async def _retry(self, children: list[TaskInfo], token: str) -> None:
+        """A retry of the group is one of each child that failed."""
+        for info in children:
+            child = self._ctx.store.get(info.key) if info.phase in ("Failed", "Cancelled") else None
+            if child is not None:
+                child["metadata"].setdefault("annotations", {})[RETRY_ANNOTATION] = token
+                await self._ctx.write(child)
+
+    async def _create(self, obj: Resource, index: int) -> bool:
         meta = obj["metadata"]
         spec = {
             k: v for k, v in obj["spec"].items() if k not in ("target", "ttlSecondsAfterFinished")
@@ -93,35 +148,40 @@ class PromptGroup:
                 }
             )
         except AlreadyExists:
-            text = f"a Task {child_task_name(meta['name'], index)} exists that is not this prompt's"
-            self._ctx.event(obj, "NameTaken", text, warning=True)
-
-    async def _add_up(self, obj: Resource, status: dict[str, Any]) -> None:
-        children = self._ctx.world.children(_key(obj))
-        total = len(status["targets"])
-        done = [c for c in children if c.finished]
-        status["progress"] = f"{sum(c.phase == 'Succeeded' for c in children)}/{total}"
-        await self._pass_on(obj, children)
-        if len(done) >= total and status.get("phase") not in ENDINGS:
-            bad = [c for c in done if c.phase != "Succeeded"]
-            status["phase"] = "Succeeded" if not bad else bad[0].phase
-            status["reason"] = bad[0].reason if bad else "AllAnswered"
-            status["finishedAt"] = self._ctx.now()
-        status["observedGeneration"] = obj["metadata"]["generation"]
-        task_conditions(self._ctx, obj, status)
-        await self._ctx.write_status(obj, status)
+            return False
+        return True
 
     async def _pass_on(self, obj: Resource, children: list[TaskInfo]) -> None:
         """Cancelling or suspending the parent means all that are still to come."""
-        for field in ("cancel", "suspend"):
-            wanted = bool(obj["spec"].get(field))
-            for info in children:
-                if getattr(info, field) != wanted and not info.finished:
-                    child = self._ctx.store.get(info.key)
-                    if child is not None:
-                        child["spec"][field] = wanted
-                        await self._ctx.write(child)
+        suspend, cancel = bool(obj["spec"].get("suspend")), bool(obj["spec"].get("cancel"))
+        for info in children:
+            changed = info.suspend != suspend or (cancel and not info.cancel)
+            child = self._ctx.store.get(info.key) if changed and not info.finished else None
+            if child is not None:
+                child["spec"].update(suspend=suspend, cancel=cancel or info.cancel)
+                await self._ctx.write(child)
 
-
-def _key(obj: Resource) -> Any:
-    return sibling(obj, "Task", obj["metadata"]["name"])
+    async def _add_up(
+        self, obj: Resource, status: dict[str, Any], children: list[TaskInfo], taken: list[str]
+    ) -> None:
+        total = len(status["targets"])
+        done = [c for c in children if c.finished]
+        if len(done) >= total:
+            status["progress"] = f"{sum(c.phase == 'Succeeded' for c in done)}/{total}"
+            bad = [c for c in done if c.phase != "Succeeded"]
+            status["phase"] = "Succeeded" if not bad else bad[0].phase
+            status["reason"] = bad[0].reason if bad else "AllAnswered"
+            status.setdefault("finishedAt", self._ctx.now())
+        elif status.get("phase") not in FINISHED or len(children) >= total:
+            status["progress"] = f"{sum(c.phase == 'Succeeded' for c in done)}/{total}"
+            status.update(phase="Running", reason="Expanded")
+            status.pop("finishedAt", None)
+        writer = ConditionWriter(obj, self._ctx.now())
+        if taken:
+            text = f"Tasks exist that are not this prompt's: {', '.join(taken[:5])}"
+            writer.set("Accepted", False, "NameTaken", text)
+        else:
+            writer.set("Accepted", True, "Accepted")
+        status["conditions"] = writer.conditions
+        task_conditions(self._ctx, obj, status)
+        await self._ctx.write_status(obj, status)

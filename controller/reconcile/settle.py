@@ -20,17 +20,12 @@ from controller.domain.retry import (
 from controller.reconcile.attempts import made_by
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
-from controller.reconcile.infos import TaskInfo, project_key
+from controller.reconcile.infos import TaskInfo, project_key, wanted_retry
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.routes import Router
 from controller.reconcile.sizes import first_bytes, fitting, last_bytes
-from controller.reconcile.task_status import (
-    OF_A_RESULT,
-    merge_usage,
-    task_conditions,
-    wants_retry,
-)
+from controller.reconcile.task_status import OF_A_RESULT, merge_usage, task_conditions
 from controller.reconcile.turns import TurnFacts
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
@@ -209,7 +204,7 @@ class Settler:
         task_conditions(self._ctx, obj, status)
         status.pop("message", None)
         status["observedGeneration"] = obj["metadata"]["generation"]
-        if outcome.verdict is Verdict.SUCCESS:  # first: their names are derived, so none is made twice
+        if outcome.verdict is Verdict.SUCCESS:  # first: a repetition makes the same Tasks
             await self._router.route(obj, info, closed, outcome.answer)
         stored = await self._ctx.write_status(obj, status)
         self._ctx.transcripts.settle(attempt["job"])
@@ -223,7 +218,7 @@ class Settler:
         if after is not None:
             return max(0.0, after - self._ctx.clock.now()) + 0.005
         more = "usage" in stored["status"] or "ttlSecondsAfterFinished" in stored["spec"]
-        more = more or info.deleting or wants_retry(stored)
+        more = more or info.deleting or bool(wanted_retry(stored))
         return 0.01 if more or stored["status"]["phase"] == "Waiting" else None
 
     def _closed(

@@ -130,7 +130,7 @@ class SwarmReconciler:
         status = swarm_status(self._ctx, obj, want, plan, problem=problem, trouble=trouble)
         stored = await self._ctx.write_status(obj, status)
         self._forget(self._outboxes.publish(key, plan.entries))
-        await self._actor.act(stored, handle, provider, want, plan, jobs)
+        await self._actor.act(stored, handle, provider, want, plan=plan, jobs=jobs)
         await self._outboxes.end_strays(handle, provider)
         return self._next_look(key, plan, want, now)
 

@@ -37,6 +37,7 @@ class Actor:
         handle: SwarmHandle,
         provider: Provider,
         want: Launchable,
+        *,
         plan: FleetPlan,
         jobs: Mapping[str, JobStatus],
     ) -> None:

@@ -9,14 +9,14 @@ from controller.reconcile.attempts import Undeliverable, open_attempt
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.dispatch import deliver
-from controller.reconcile.infos import TaskInfo
+from controller.reconcile.infos import FINISHED, TaskInfo
 from controller.reconcile.interrupts import Interrupter, wanted_interrupt
 from controller.reconcile.prompts import PromptGroup
 from controller.reconcile.readiness import explain, stale_success
 from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
 from controller.reconcile.task_status import merge_usage, reset, task_conditions
-from controller.reconcile.turns import TurnFacts
+from controller.reconcile.turns import TurnFacts, parse
 from controller.resources.texts import Unresolved, resolve_text
 from controller.store.base import Key, Resource
 from providers.base import ProviderError
@@ -24,8 +24,10 @@ from providers.base import ProviderError
 FIRST_LOOK_SECONDS = 1.0
 """A task that gets a worker within this time is never written as waiting."""
 REDELIVER_SECONDS = 10.0
-USAGE_SECONDS = 1.0
-RETRY_ANNOTATION = "codeswarm.dev/retry"
+MAX_DELIVERIES = 6
+"""A worker that lives and does not answer to so many is replaced."""
+RETRY_SECONDS = 2.0
+FOLLOW_UP_SECONDS = 0.01
 
 
 class TaskReconciler:
@@ -37,7 +39,8 @@ class TaskReconciler:
         self._settler = Settler(ctx)
         self._group = PromptGroup(ctx)
         self._end = TaskEnd(ctx)
-        self._delivered_at: dict[str, float] = {}
+        self._deliveries: dict[str, tuple[float | None, int]] = {}
+        """By injection without an answer: when it was last delivered, and how often."""
 
     async def reconcile(self, key: Key) -> float | None:
         """Converge one Task; seconds until the next look, or None."""
@@ -52,7 +55,8 @@ class TaskReconciler:
         if info.deleting:
             return await self._end.release(obj, info)
         if info.expands:
-            return await self._group.reconcile(obj)
+            after = await self._group.reconcile(obj, info)
+            return after if after is not None else await self._group_end(key)
         if info.finished:
             return await self._finished(obj, info)
         return await self._waiting(obj, info)
@@ -61,14 +65,25 @@ class TaskReconciler:
         """A Task is not there any more."""
         await self._end.gone(info)
 
+    async def _group_end(self, key: Key) -> float | None:
+        obj = self._ctx.store.get(key)
+        if obj is None or (obj.get("status") or {}).get("phase") not in FINISHED:
+            return None
+        return await self._end.expire(obj, self._ctx.world.info_of(obj))
+
     # --- an open attempt -------------------------------------------------------------------
 
     async def _open(self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]) -> float | None:
         ctx = self._ctx
         turn = ctx.turns.turns.get(attempt["injectionId"])
+        gone = self._worker_gone(info, attempt)
+        if gone and (turn is None or turn.complete is None):
+            turn = self._recall(info, attempt) or turn
         if turn is not None and turn.complete is not None:
+            self._deliveries.pop(attempt["injectionId"], None)
             return await self._settler.settle(obj, info, attempt, turn)
-        if self._worker_gone(info, attempt):
+        if gone:
+            self._deliveries.pop(attempt["injectionId"], None)
             return await self._settler.lost(obj, info, attempt, turn)
         if not self._known(info):
             return 1.0
@@ -76,7 +91,7 @@ class TaskReconciler:
         if reason:
             return await self._interrupter.step(obj, attempt, turn, reason)
         if turn is None or turn.accepted_at is None:
-            return await self._redeliver(obj, attempt)
+            return await self._redeliver(obj, info, attempt)
         return await self._follow(obj, info, attempt, turn)
 
     def _known(self, info: TaskInfo) -> bool:
@@ -89,27 +104,46 @@ class TaskReconciler:
             return True
         return swarm.observed and attempt["job"] not in swarm.workers
 
-    async def _redeliver(self, obj: Resource, attempt: dict[str, Any]) -> float:
+    def _recall(self, info: TaskInfo, attempt: dict[str, Any]) -> TurnFacts | None:
+        """What a worker that is gone, its folder with it, had said: its transcript stays."""
+        turns, job = self._ctx.turns, attempt["job"]
+        for line in self._ctx.transcripts.recall(info.key.namespace, attempt["swarm"], job):
+            record = parse(line)
+            if record is not None and record["injection_id"] == attempt["injectionId"]:
+                turns.apply(job, record, self._ctx.clock.now())
+        turns.forget_worker(job)
+        return turns.turns.get(attempt["injectionId"])
+
+    async def _redeliver(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]
+    ) -> float | None:
         """Give the record again: after a restart, or when no acknowledgement came."""
         injection = attempt["injectionId"]
         now = self._ctx.clock.now()
-        last = self._delivered_at.get(injection)
+        last, times = self._deliveries.get(injection, (None, 0))
         if last is None and injection in self._ctx.delivered:
-            last = self._delivered_at[injection] = now
-        if last is None or now - last >= REDELIVER_SECONDS:
-            try:
-                await deliver(self._ctx, obj)
-            except (ProviderError, Undeliverable) as error:
-                self._ctx.event(obj, "NotDelivered", str(error), warning=True)
-                return 1.0
-            self._delivered_at[injection] = now
+            self._deliveries[injection] = now, 1
+            return REDELIVER_SECONDS
+        if last is not None and now - last < REDELIVER_SECONDS:
+            return REDELIVER_SECONDS - (now - last)
+        if times >= MAX_DELIVERIES:
+            return await self._interrupter.step(obj, attempt, None, "NotAcknowledged")
+        try:
+            await deliver(self._ctx, obj)
+        except Undeliverable as error:
+            self._deliveries.pop(injection, None)
+            return await self._settler.undelivered(obj, info, attempt, str(error))
+        except ProviderError as error:
+            self._ctx.event(obj, "NotDelivered", str(error), warning=True)
+            return RETRY_SECONDS
+        self._deliveries[injection] = now, times + 1
         return REDELIVER_SECONDS
 
     async def _follow(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
     ) -> float | None:
         """The turn runs: note when it began and what it has used so far."""
-        self._delivered_at.pop(attempt["injectionId"], None)
+        self._deliveries.pop(attempt["injectionId"], None)
         status = dict(obj["status"])
         new = dict(attempt)
         if new["state"] == "Assigned":
@@ -130,20 +164,23 @@ class TaskReconciler:
 
     async def _finished(self, obj: Resource, info: TaskInfo) -> float | None:
         status = obj["status"]
-        token = (obj["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION, "")
-        if token and token != status.get("observedRetry", ""):
+        token = info.retry
+        if token:
             if info.phase != "Succeeded" and not info.cancel:
                 self._ctx.event(obj, "RetryRequested", "a person asked for another attempt")
                 await self._ctx.write_status(obj, reset(self._ctx, obj, "Retried", retry=token))
                 return FIRST_LOOK_SECONDS
             await self._ctx.write_status(obj, {**status, "observedRetry": token})
-            return None
+            return FOLLOW_UP_SECONDS
+        seen = status.get("observedGeneration") == obj["metadata"]["generation"]
         reason = stale_success(self._ctx.world, info)
+        if info.phase == "Cancelled" and not info.cancel and not seen:
+            reason = reason or "it is not cancelled any more"
         if reason:
             self._ctx.event(obj, "Reset", reason)
             await self._ctx.write_status(obj, reset(self._ctx, obj, "Reset"))
             return FIRST_LOOK_SECONDS
-        if status.get("observedGeneration") != obj["metadata"]["generation"]:
+        if not seen:
             fresh = {**status, "observedGeneration": obj["metadata"]["generation"]}
             task_conditions(self._ctx, obj, fresh)
             obj = await self._ctx.write_status(obj, fresh)
@@ -153,18 +190,20 @@ class TaskReconciler:
         status = dict(obj.get("status") or {})
         if info.cancel:
             status.update(phase="Cancelled", reason="Cancelled", finishedAt=self._ctx.now())
+            status["observedGeneration"] = obj["metadata"]["generation"]
             status.pop("blocker", None)
             task_conditions(self._ctx, obj, status)
             self._ctx.event(obj, "Cancelled", "cancelled before it began")
             await self._ctx.write_status(obj, status)
-            return None
+            return FOLLOW_UP_SECONDS
+        problem = self._unresolved(obj)
         age = self._ctx.clock.now() - (seconds_of(info.created) or 0.0)
-        if not status and 0 <= age < FIRST_LOOK_SECONDS:
-            return FIRST_LOOK_SECONDS
         if self._ctx.world.is_reserved(info.key):
             return 1.0
-        self._ctx.refresh(info)
-        problem = self._unresolved(obj)
+        if problem is None:
+            self._ctx.refresh(info)
+            if not status and 0 <= age < FIRST_LOOK_SECONDS:
+                return FIRST_LOOK_SECONDS
         blocker = explain(self._ctx.world, info, self._ctx.clock.now())
         writer = ConditionWriter(obj, self._ctx.now())
         if problem is not None:

@@ -17,8 +17,6 @@ from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.turns import TurnFacts
 from controller.store.base import Resource
 
-RETRY_ANNOTATION = "codeswarm.dev/retry"
-
 
 def merge_usage(attempt: dict[str, Any], turn: TurnFacts | None) -> None:
     """Take what a turn has used into its attempt: totals that only grow."""
@@ -90,8 +88,3 @@ def reset(ctx: Context, obj: Resource, reason: str, *, retry: str = "") -> dict[
     task_conditions(ctx, obj, status)
     return status
 
-
-def wants_retry(obj: Resource) -> str:
-    """The token with which a person asks for another attempt; empty if nobody does (any more)."""
-    token = str((obj["metadata"].get("annotations") or {}).get(RETRY_ANNOTATION, ""))
-    return token if token != (obj.get("status") or {}).get("observedRetry", "") else ""

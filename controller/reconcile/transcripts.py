@@ -7,10 +7,13 @@ a restarted controller begins to read again.
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 
 from providers.base import RecordBatch
+
+LOG = logging.getLogger(__name__)
 
 
 class Transcripts:
@@ -29,16 +32,31 @@ class Transcripts:
         folder = self._root / namespace / f"{swarm}-{uid[:8]}"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._paths[job] = folder / f"{job}.jsonl"
-        try:
-            settled = int((folder / f"{job}.settled").read_text())
-        except (OSError, ValueError):
-            settled = 0
+        settled = self._settled_of(self._paths[job])
         self._settled[job] = settled
         self._ends[job] = settled
         return settled
 
+    def recall(self, namespace: str, swarm: str, job: str) -> list[bytes]:
+        """The lines of a job's transcript that were not settled, whoever wrote it."""
+        uid = job.rsplit("-", 3)[-3] if job.count("-") >= 3 else ""
+        path = self._root / namespace / f"{swarm}-{uid}" / f"{job}.jsonl"
+        try:
+            with path.open("rb") as file:
+                file.seek(self._settled_of(path))
+                return file.read().split(b"\n")
+        except OSError:
+            return []
+
+    @staticmethod
+    def _settled_of(path: Path) -> int:
+        try:
+            return max(0, int(path.with_suffix(".settled").read_text()))
+        except (OSError, ValueError):
+            return 0
+
     def append(self, batch: RecordBatch) -> None:
-        """Copy a batch, or the part of it that is not there yet."""
+        """Copy a batch, or the part of it that is not there yet. Raises: OSError."""
         path = self._paths.get(batch.job)
         if path is None or not batch.lines:
             return
@@ -52,8 +70,10 @@ class Transcripts:
         if begin > size:  # lines that were no records were left out
             data = b"\n" * (begin - size) + data
             begin = size
-        if batch.end > size:
-            os.pwrite(handle, data[size - begin :], size)
+        rest = memoryview(data)[max(0, size - begin) :] if batch.end > size else memoryview(b"")
+        while rest:
+            written = os.pwrite(handle, rest, size)
+            rest, size = rest[written:], size + written
         self._ends[batch.job] = max(self._ends.get(batch.job, 0), batch.end)
 
     def settle(self, job: str) -> None:
@@ -67,12 +87,16 @@ class Transcripts:
             self._unsaved.add(job)
 
     def flush(self) -> None:
-        """Save how far each job's turns are settled."""
-        for job in self._unsaved:
+        """Save how far each job's turns are settled; what cannot be saved now is tried again."""
+        for job in list(self._unsaved):
             path = self._paths.get(job)
-            if path is not None:
-                path.with_suffix(".settled").write_text(str(self._settled[job]))
-        self._unsaved.clear()
+            try:
+                if path is not None:
+                    path.with_suffix(".settled").write_text(str(self._settled[job]))
+            except OSError as error:
+                LOG.warning("%s: %s", path, error)
+                return
+            self._unsaved.discard(job)
 
     def close(self, job: str) -> None:
         """A job is gone; its transcript stays."""
@@ -80,6 +104,7 @@ class Transcripts:
         handle = self._files.pop(job, None)
         if handle is not None:
             os.close(handle)
+        self._unsaved.discard(job)
         self._paths.pop(job, None)
         self._ends.pop(job, None)
         self._settled.pop(job, None)

@@ -242,7 +242,8 @@ class World:
         info = self.projects.get(key)
         if info is not None:
             newer = {r: c for r, c in info.refs.items() if before.get(r) != c}
-            info.refs = {**seen, **newer}
+            info.refs.clear()
+            info.refs.update({**seen, **newer})
 
     def forget_project(self, key: Key) -> ProjectInfo | None:
         """A Project is gone."""
