@@ -110,6 +110,7 @@ def plan_fleet(
     else:
         _mark_outdated(plan, spec_hash)
         _scale_down(plan, desired, seen)
+        _keep_after_all(plan, desired, spec_hash, seen)
         _scale_up(plan, desired, spec_hash, prefix, now)
     plan.entries.sort(key=lambda e: (e.index, e.job))
     plan.soon = any(_soon(e, seen.get(e.job, NOT_SEEN), now) for e in plan.entries)
@@ -219,6 +220,22 @@ def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None
         else:
             kept.append(replace(entry, phase="Draining", reason="ScaledDown"))
     plan.entries = kept
+
+
+def _keep_after_all(
+    plan: FleetPlan, desired: int, spec_hash: str, seen: Mapping[str, Seen]
+) -> None:
+    """Busy workers that were to leave after their turn stay if they are wanted again.
+
+    They have not been told to leave yet; that waits for the end of their turn.
+    """
+    missing = desired - sum(e.phase not in LEAVING for e in plan.entries)
+    for number, entry in enumerate(plan.entries):
+        told = not seen.get(entry.job, NOT_SEEN).busy
+        if missing > 0 and entry.phase == "Draining" and entry.spec_hash == spec_hash and not told:
+            phase = "Starting" if entry.ready_at is None else "Busy"
+            plan.entries[number] = replace(entry, phase=phase, reason="")
+            missing -= 1
 
 
 def _scale_up(plan: FleetPlan, desired: int, spec_hash: str, prefix: str, now: float) -> None:

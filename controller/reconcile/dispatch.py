@@ -62,6 +62,8 @@ class Dispatcher:
 
     def refresh(self, info: TaskInfo) -> None:
         """Put a task into the queue or take it out, by what the world says of it now."""
+        if self._ctx.world.is_reserved(info.key):
+            return  # it is being assigned, and looked at again after that
         if unready(self._ctx.world, info, self._ctx.clock.now()):
             self._ready.remove(info.key)
             return

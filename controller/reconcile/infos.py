@@ -100,6 +100,8 @@ class SwarmInfo:
     reason: str
     handle: SwarmHandle
     provider: str
+    replicas: int = 0
+    """Workers in its table as it is stored."""
     halted: str = ""
     """A blocker reason that stops new turns (budget, quota)."""
     observed: bool = False
@@ -237,7 +239,7 @@ def task_info(obj: Resource) -> TaskInfo:
         head=status.get("headCommit", "") if succeeded else "",
         head_ref=status.get("headRef", "") if succeeded else "",
         inputs={d["task"]: d["commit"] for d in last.get("dependencies") or ()},
-next_at=0.0 if edited else seconds_of(status.get("nextAttemptAt")) or 0.0,
+        next_at=0.0 if edited else seconds_of(status.get("nextAttemptAt")) or 0.0,
         usage=usage_by_swarm(status),
     )
 

@@ -139,9 +139,7 @@ class Integrator:
             return replace(first, begin=end, base=after["headCommit"])
         return replace(first, begin=begin, base=work["baseCommit"])
 
-    async def _read(
-        self, obj: Resource, status: ProjectStatus, task: Resource, part: Part
-    ) -> None:
+    async def _read(self, obj: Resource, status: ProjectStatus, task: Resource, part: Part) -> None:
         task_status = task.get("status") or {}
         attempts = task_status.get("attempts") or []
         phase = (task_status.get("phase") or "Pending") if _current(task) else "Pending"

@@ -93,11 +93,16 @@ class Mail:
             self._wake_task_of(turn, USAGE_SECONDS)
 
     def _wake_task_of(self, turn: TurnFacts, after: float) -> None:
-        """The Task whose open attempt this is; any other is ended, then dropped."""
-        uid = turn.injection.rpartition(".")[0]
+        """The Task whose open attempt this is; any other is ended, then dropped.
+
+        An answer may come before the assignment's own write has been taken over: an attempt that
+        is newer than the one known here is the Task's as well.
+        """
+        uid, _, attempt = turn.injection.rpartition(".")
         key = self._ctx.world.by_uid.get(uid)
         task = self._ctx.world.tasks.get(key) if key else None
-        if task is not None and task.open_injection == turn.injection:
+        number = int(attempt) if attempt.isdigit() else 0
+        if task is not None and (task.open_injection == turn.injection or number > task.attempt):
             self._ctx.queue.add(task.key, after)
         elif turn.complete is not None and not turn.injection.endswith(".system"):
             self._ctx.turns.forget(turn.injection)

@@ -34,7 +34,7 @@ LOG = logging.getLogger(__name__)
 RESYNC_SECONDS = 60.0
 SAVE_SECONDS = 1.0
 UNAVAILABLE_SECONDS = 2.0
-PASSES = 16
+REMEMBERED = 1000
 SETTLED_SECONDS = 0.02
 SHARE = 20.0
 """A project whose tasks change all the time is looked at for at most a twentieth of the time."""
@@ -67,6 +67,8 @@ class Manager:
         }
         self._running: list[asyncio.Task[None]] = []
         self._costs: dict[Key, float] = {}
+        self._gone: dict[str, None] = {}
+        """Uids of objects that were deleted lately, the oldest first."""
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -86,10 +88,7 @@ class Manager:
         for provider in self.ctx.providers.values():
             provider.start(self._mail.on_mail, self._mail.wake_swarm_of)
         loop = asyncio.get_running_loop()
-        self._running = [
-            loop.create_task(self.ctx.queue.run(self._pass), name=f"passes-{n}")
-            for n in range(PASSES)
-        ]
+        self._running = [loop.create_task(self.ctx.queue.run(self._pass), name="passes")]
         self._running.append(loop.create_task(self._resync(), name="resync"))
         self._running.append(loop.create_task(self._save(), name="save"))
 
@@ -167,6 +166,8 @@ class Manager:
             if change.version and change.version == self.ctx.world.version(change.key):
                 continue  # our own write: its writer has taken it over, and wakes whom it concerns
             obj = None if change.deleted else self.ctx.store.get(change.key)
+            if change.deleted:
+                self._gone[change.uid] = None
             if obj is not None:
                 self.observe(obj)
                 new = "status" not in obj and change.key in self._dispatcher
@@ -191,7 +192,14 @@ class Manager:
             self.ctx.queue.add(key)
 
     def observe(self, obj: Resource, *, initial: bool = False) -> None:
-        """Take a stored object into the world, and wake what depends on it."""
+        """Take a stored object into the world, and wake what depends on it.
+
+        The answer to a write may come after the news that its object was deleted.
+        """
+        if obj["metadata"].get("uid") in self._gone:
+            return
+        while len(self._gone) > REMEMBERED:
+            del self._gone[next(iter(self._gone))]
         take = self._observers.get(obj["kind"])
         if take is not None:
             take(obj, initial)

@@ -40,8 +40,15 @@ class Outboxes:
             )
             facts = self._ctx.turns.worker(entry.job)
             facts.ready = entry.ready_at is not None
+            facts.seq = self._ctx.transcripts.last_seq(entry.job) if facts.ready else 0
             followed[entry.job] = provider
             provider.follow(handle, entry.job, entry.index, settled if facts.ready else 0)
+
+    def promise(self, key: Key, provider: str, workers: int) -> None:
+        """So many workers there will be, once that is written: others leave them room."""
+        info = self._ctx.world.swarms.get(key)
+        if info is not None:
+            info.provider, info.replicas = provider, workers
 
     def publish(self, key: Key, entries: Sequence[Entry], *, open: bool = True) -> list[str]:
         """Tell the world which workers there are, and let go of the others; their jobs.

@@ -61,9 +61,7 @@ class PlanStore:
             return False
         return True
 
-    def load(
-        self, project: Key, uid: str, task: str, revision: int
-    ) -> Plan | PlanProblem | None:
+    def load(self, project: Key, uid: str, task: str, revision: int) -> Plan | PlanProblem | None:
         """The accepted plan of a revision of the Task of uid ``task``.
 
         None if there is none that it made and the Project (``uid``) owns.

@@ -10,6 +10,10 @@ from collections.abc import Awaitable, Callable
 
 from controller.store.base import Key
 
+Handler = Callable[[Key], Awaitable[float | None]]
+
+PASSES = 128
+"""Passes at a time: some may wait long for a remote, and must not keep the others waiting."""
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 60.0
 
@@ -90,34 +94,55 @@ class WorkQueue:
         """True while a pass runs or a key is ready."""
         return bool(self._ready or self._active)
 
-    async def run(self, handler: Callable[[Key], Awaitable[float | None]]) -> None:
+    async def run(self, handler: Handler, limit: int = PASSES) -> None:
         """Take keys for ever; ``handler`` returns seconds until it wants another pass, or None.
 
-        An exception of the handler backs the key off; the handler reports it.
+        An exception of the handler backs the key off; the handler reports it. At most ``limit``
+        passes run at a time; when this is cancelled, they are.
         """
-        while True:
-            while not self._ready:
-                self._wake.clear()
-                await self._wake.wait()
-            key = self._ready.popleft()
-            del self._queued[key]
-            self._due.pop(key, None)  # this pass sees whatever that wish was for
-            self._active.add(key)
-            delay: float | None
-            try:
-                delay = await handler(key)
-                self._failures.pop(key, None)
-            except Exception:
-                failures = self._failures.get(key, 0)
-                self._failures[key] = failures + 1
-                delay = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 20))
-            finally:
-                self._active.discard(key)
-            if key in self._again:
-                self._again.discard(key)
-                self.add(key)
-            elif delay is not None:
-                self.add(key, after=max(delay, 0.001))
+        running: set[asyncio.Task[None]] = set()
+
+        def ended(task: asyncio.Task[None]) -> None:
+            running.discard(task)
+            self._wake.set()
+
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                while not self._ready or len(running) >= limit:
+                    self._wake.clear()
+                    await self._wake.wait()
+                task = loop.create_task(self._pass(self._take(), handler))
+                running.add(task)
+                task.add_done_callback(ended)
+        finally:
+            for task in list(running):
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+
+    def _take(self) -> Key:
+        key = self._ready.popleft()
+        del self._queued[key]
+        self._due.pop(key, None)  # this pass sees whatever that wish was for
+        self._active.add(key)
+        return key
+
+    async def _pass(self, key: Key, handler: Handler) -> None:
+        delay: float | None
+        try:
+            delay = await handler(key)
+            self._failures.pop(key, None)
+        except Exception:
+            failures = self._failures.get(key, 0)
+            self._failures[key] = failures + 1
+            delay = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 20))
+        finally:
+            self._active.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+        elif delay is not None:
+            self.add(key, after=max(delay, 0.001))
 
     def close(self) -> None:
         """Drop the timer."""

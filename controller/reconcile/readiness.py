@@ -77,10 +77,10 @@ class View:
 
 
 def facts_of(world: World, info: TaskInfo) -> TaskFacts:
-    """A task's facts for ``blockers``."""
+    """A task's facts for ``blockers``; one whose work is lost is as good as not done."""
     return TaskFacts(
         name=info.key.name,
-        phase=info.phase or "Pending",
+        phase="Pending" if is_lost(world, info) else info.phase or "Pending",
         cause=Cause(info.reason) if info.phase in ("Failed", "Cancelled") and info.reason else None,
         refused=None if info.accepted else Cause("InvalidReference"),
         suspended=info.suspend,
@@ -129,10 +129,15 @@ def stale_success(world: World, info: TaskInfo) -> str:
             return "it was cancelled before it began, and is wanted again"
     if info.phase != "Succeeded" or not info.project or info.kind != "work":
         return ""
-    project = world.projects.get(project_key(info))
-    if project is not None and info.head in project.lost and not project.integrated:
+    if is_lost(world, info):
         return "its work is not at the remote any more"
     return _stale_inputs(world, info, info.inputs)
+
+
+def is_lost(world: World, info: TaskInfo) -> bool:
+    """Whether a task succeeded, but the remote no longer holds what it made."""
+    project = world.projects.get(project_key(info)) if info.head else None
+    return project is not None and info.head in project.lost and not project.integrated
 
 
 def stale_run(world: World, info: TaskInfo, attempt: Mapping[str, Any]) -> bool:

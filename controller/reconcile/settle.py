@@ -122,9 +122,7 @@ class Settler:
             report_required=info.kind != "integration" or verify is None,
         )
 
-    async def _confirm(
-        self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
-    ) -> Outcome:
+    async def _confirm(self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome) -> Outcome:
         """See for ourselves that the remote has the head. Raises: RepositoryProblem."""
         project = self._ctx.world.projects.get(project_key(info))
         if project is None or outcome.git is None:
@@ -178,6 +176,7 @@ class Settler:
         if project is None or git is None or not git.pushed or "ref" not in closed:
             return
         project.refs[closed["ref"]] = git.head_commit
+        project.lost -= {git.head_commit}  # done again within a second it has the same hash
         if outcome.reason not in ("BranchConflict", "BranchNotOurs"):
             branch = f"refs/heads/{task_branch(info.project, info.name)}"
             project.refs[branch] = git.head_commit

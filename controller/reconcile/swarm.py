@@ -16,6 +16,7 @@ from controller.reconcile.swarm_end import SwarmEnd
 from controller.reconcile.swarm_spec import (
     Launchable,
     Problem,
+    allowed,
     held,
     place_of,
     placed_elsewhere,
@@ -122,7 +123,10 @@ class SwarmReconciler:
         self._contact[key] = now
         entries = entries_of(obj)
         self._outboxes.attach(obj, handle, provider, entries, jobs)
+        room = allowed(self._ctx, obj, want.provider)
+        want = replace(want, allowed=min(want.allowed, room))
         plan = self._plan(obj, want, entries, jobs, now, hold=problem is not None)
+        self._outboxes.promise(key, want.provider, len(plan.entries))
         for job in [e.job for e in plan.lost] + plan.drained:
             if job in jobs:
                 await provider.flush(job)

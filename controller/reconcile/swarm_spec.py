@@ -106,7 +106,7 @@ def _launchable(
         provider=provider,
         parameters=parameters or {},
         replicas=obj["spec"].get("replicas", 1),
-        allowed=_allowed(ctx, obj, provider),
+        allowed=allowed(ctx, obj, provider),
         hash=_digest(identity),
         worker_config=config,
         env=env,
@@ -159,15 +159,21 @@ def placed_elsewhere(obj: Resource, want: Launchable) -> bool:
     return any(old.get(name) != want.parameters.get(name) for name in PLACE)
 
 
-def _allowed(ctx: Context, obj: Resource, provider: str) -> int:
+def allowed(ctx: Context, obj: Resource, provider: str) -> int:
+    """How many workers the limits of this machine leave room for, as things stand now.
+
+    They keep swarms from growing, and end no worker that is there already.
+    """
     replicas = int(obj["spec"].get("replicas", 1))
     if provider != "local":
         return replicas
-    uid = obj["metadata"]["uid"]
+    uid, mine = obj["metadata"]["uid"], len((obj.get("status") or {}).get("workers") or ())
     others = sum(
-        len(s.workers) for s in ctx.world.swarms.values() if s.provider == provider and s.uid != uid
+        max(len(s.workers), s.replicas)
+        for s in ctx.world.swarms.values()
+        if s.provider == provider and s.uid != uid
     )
-    return max(0, min(replicas, ctx.settings.limits.local_workers - others))
+    return min(replicas, max(ctx.settings.limits.local_workers - others, mine, 0))
 
 
 def _digest(value: Mapping[str, Any]) -> str:

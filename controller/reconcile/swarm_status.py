@@ -202,9 +202,7 @@ def _conditions(
     _put(status, "reason", "" if done else _reason(writer))
 
 
-def _last_failure(
-    writer: ConditionWriter, plan: FleetPlan, trouble: ProviderError | None
-) -> str:
+def _last_failure(writer: ConditionWriter, plan: FleetPlan, trouble: ProviderError | None) -> str:
     """Told until workers start again."""
     if trouble is not None:
         return f"; {trouble}"

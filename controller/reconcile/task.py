@@ -47,6 +47,8 @@ class TaskReconciler:
         obj = self._ctx.store.get(key)
         if obj is None:
             return None
+        if self._ctx.world.version(key) != obj["metadata"]["resourceVersion"]:
+            self._ctx.observed(obj)  # nothing may be acted on that the world does not know
         info = self._ctx.world.info_of(obj)
         status = obj.get("status") or {}
         attempt = open_attempt(status)

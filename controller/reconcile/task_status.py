@@ -87,4 +87,3 @@ def reset(ctx: Context, obj: Resource, reason: str, *, retry: str = "") -> dict[
         status["observedRetry"] = retry
     task_conditions(ctx, obj, status)
     return status
-

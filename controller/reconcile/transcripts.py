@@ -9,11 +9,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from pathlib import Path
 
 from providers.base import RecordBatch
 
 LOG = logging.getLogger(__name__)
+
+TAIL_BYTES = 256 * 1024
+_SEQ = re.compile(rb'^\{"seq":([0-9]{1,15}),', re.MULTILINE)
 
 
 class Transcripts:
@@ -36,6 +40,17 @@ class Transcripts:
         self._settled[job] = settled
         self._ends[job] = settled
         return settled
+
+    def last_seq(self, job: str) -> int:
+        """The highest number of the last settled records; 0 if that cannot be told."""
+        path, end = self._paths[job], self._settled[job]
+        try:
+            with path.open("rb") as file:
+                file.seek(max(0, end - TAIL_BYTES))
+                tail = file.read(min(end, TAIL_BYTES))
+        except OSError:
+            return 0
+        return max((int(number) for number in _SEQ.findall(tail)), default=0)
 
     def recall(self, namespace: str, swarm: str, job: str) -> list[bytes]:
         """The lines of a job's transcript that were not settled, whoever wrote it."""

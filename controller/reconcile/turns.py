@@ -17,6 +17,8 @@ from worker import records as rec
 
 MAX_MERGES = 1000
 MAX_SESSIONS = 100
+MAX_ANSWER = 4 << 20
+"""Characters: a planner's answer has its whole graph in it."""
 SETTLED = 64
 
 
@@ -34,7 +36,8 @@ class TurnFacts:
     """The largest totals seen, one entry a session."""
     merges: dict[str, dict[str, Any]] = field(default_factory=dict)
     answer: str = ""
-    answer_seq: int = -1
+    kept: dict[str, int] = field(default_factory=dict)
+    """The ``seq`` of the record that a fact of which there is only one comes from."""
     task_complete: dict[str, Any] | None = None
     complete: dict[str, Any] | None = None
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -48,11 +51,25 @@ class WorkerFacts:
     job: str
     ready: bool = False
     stopped: bool = False
-    active: str = ""
-    """Injection of the turn that runs now, if any."""
+    running: dict[str, None] = field(default_factory=dict)
+    """Injections whose beginning is known and whose end is not; one at a time, read in order."""
     last_event: str = ""
+    seq: int = 0
+    """The highest number that a record has had: only a higher one can tell of a new turn."""
     settled: deque[str] = field(default_factory=lambda: deque(maxlen=SETTLED))
     """Injections whose outcome is in status: what still comes of them says nothing new."""
+
+    @property
+    def active(self) -> str:
+        """Injection of the turn that runs now, if any."""
+        return next(iter(self.running), "")
+
+    def take(self, seq: Any) -> bool:
+        """Whether a record of this number is newer than all before."""
+        newer = isinstance(seq, int) and seq > self.seq
+        if newer:
+            self.seq = seq
+        return newer
 
 
 def parse(line: bytes) -> dict[str, Any] | None:
@@ -97,8 +114,7 @@ class Turns:
         worker = self.workers.get(turn.job) if turn is not None else None
         if worker is not None:
             worker.settled.append(injection)
-            if worker.active == injection:
-                worker.active = ""
+            worker.running.pop(injection, None)
         if turn is not None and turn.merges:
             self.merges[injection.rpartition(".")[0]] = turn.merges
 
@@ -116,6 +132,7 @@ class Turns:
         if injection in worker.settled:
             return None
         worker.last_event = event
+        newer = worker.take(record.get("seq"))
         turn = self.turns.get(injection)
         if turn is None:
             turn = self.turns[injection] = TurnFacts(injection, job)
@@ -125,11 +142,11 @@ class Turns:
         if turn.accepted_at is None:
             turn.accepted_at = now
             worker.ready = worker.ready or injection != f"{job}.system"
-            if turn.complete is None:
-                worker.active = injection
+            if newer:
+                worker.running[injection] = None
         _MERGE.get(event, _nothing)(turn, data, record, now)
-        if turn.complete is not None and worker.active == injection:
-            worker.active = ""
+        if turn.complete is not None:
+            worker.running.pop(injection, None)
         return turn
 
     @staticmethod
@@ -145,32 +162,47 @@ def _nothing(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], n
     """Events that only prove activity."""
 
 
+def _keeps(turn: TurnFacts, fact: str, record: Mapping[str, Any], *, first: bool = False) -> bool:
+    """Whether this record, in the worker's own order, has the last (or ``first``) word."""
+    seq = record.get("seq")
+    number = seq if isinstance(seq, int) and not isinstance(seq, bool) else -1
+    known = turn.kept.get(fact)
+    if known is not None and (number >= known if first else number <= known):
+        return False
+    turn.kept[fact] = number
+    return True
+
+
 def _task_started(
     turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
 ) -> None:
     if turn.working_at is None:
         turn.working_at = now
-    turn.base_commit = _text(data.get("base_commit"), 64) or turn.base_commit
+    base = _text(data.get("base_commit"), 64)
+    if base and _keeps(turn, "base", record):
+        turn.base_commit = base
 
 
 def _assistant(
     turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
 ) -> None:
-    seq = record.get("seq")
-    if isinstance(seq, int) and seq > turn.answer_seq:
-        turn.answer_seq, turn.answer = seq, _text(data.get("text"), 4 << 20)
+    if _keeps(turn, "answer", record):
+        turn.answer = _text(data.get("text"), MAX_ANSWER)
 
 
 def _usage(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
-    if len(turn.usage) < MAX_SESSIONS:
-        turn.usage = merge(turn.usage, (entry(0, turn.job, data),))
+    turn.usage = merge(turn.usage, (entry(0, turn.job, data),))[:MAX_SESSIONS]
 
 
 def _command(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
     task = data.get("task")
-    if data.get("source") == "merge" and isinstance(task, str) and len(turn.merges) < MAX_MERGES:
-        turn.merges[task] = {
-            "task": task[:63],
+    if data.get("source") != "merge" or not isinstance(task, str):
+        return
+    name = task[:63]
+    room = name in turn.merges or len(turn.merges) < MAX_MERGES
+    if room and _keeps(turn, f"merge {name}", record):
+        turn.merges[name] = {
+            "task": name,
             "commit": _text(data.get("commit"), 64),
             "state": _text(data.get("state"), 20),
         }
@@ -191,13 +223,14 @@ def _resolved(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], 
 def _task_complete(
     turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
 ) -> None:
-    turn.task_complete = data
+    if _keeps(turn, "task", record):
+        turn.task_complete = data
 
 
 def _turn_complete(
     turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float
 ) -> None:
-    if turn.complete is None:
+    if _keeps(turn, "end", record, first=True):
         turn.complete = data
 
 

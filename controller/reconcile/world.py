@@ -266,6 +266,7 @@ class World:
             reason=reason,
             handle=SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {}),
             provider=provider,
+            replicas=len((obj.get("status") or {}).get("workers") or ()),
         )
         if before is not None and before.uid == info.uid:
             info.halted, info.workers = before.halted, before.workers

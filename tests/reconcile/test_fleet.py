@@ -1,0 +1,187 @@
+"""The plan of a fleet: from any state to what is desired, never more than that, idle ones first."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controller.domain.fleet import (
+    LEAVING,
+    MAX_LAUNCH_BACKOFF,
+    NOT_SEEN,
+    Entry,
+    Limits,
+    Seen,
+    plan_fleet,
+)
+
+NOW = 1_000_000.0
+LIMITS = Limits(120, 480)
+PHASES = ("Launching", "Starting", "Idle", "Busy", "Draining", "Stopping")
+
+
+def plan(entries, seen, desired=2, spec="new", now=NOW, **more):
+    values = {"incarnations": 100, "launch_failures": 0, "next_launch_at": None} | more
+    return plan_fleet(
+        desired=desired, spec_hash=spec, entries=entries, seen=seen, limits=LIMITS, prefix="w",
+        now=now, **values,
+    )  # fmt: skip
+
+
+@st.composite
+def states(draw):
+    """Any table, and any view of its jobs."""
+    entries, seen = [], {}
+    for number in range(draw(st.integers(0, 6))):
+        phase = draw(st.sampled_from(PHASES))
+        job = f"w-{number}-{number + 1}"
+        settled = phase in ("Idle", "Busy")
+        entries.append(
+            Entry(
+                index=draw(st.integers(0, 4)) if phase in LEAVING else number,
+                job=job,
+                phase=phase,
+                spec_hash=draw(st.sampled_from(["new", "old"])),
+                launched_at=NOW - draw(st.sampled_from([0, 50, 600])),
+                ready_at=NOW - draw(st.sampled_from([0, 5, 500])) if settled else None,
+            )
+        )
+        if draw(st.booleans()):
+            running = draw(st.booleans())
+            seen[job] = Seen(
+                running=running, reason="" if running else "exit 1", ready=draw(st.booleans()),
+                busy=draw(st.booleans()), stale=draw(st.booleans()),
+            )  # fmt: skip
+    return entries, seen
+
+
+def staying(entries):
+    return [e for e in entries if e.phase not in LEAVING]
+
+
+@given(states(), st.integers(0, 5))
+def test_a_plan_keeps_its_promises(state, desired):
+    entries, seen = state
+    result = plan(entries, seen, desired)
+    indices = [e.index for e in result.entries]
+    fresh = [e for e in result.launch if e.job not in {x.job for x in entries}]
+    assert len(staying(result.entries)) <= max(desired, 0)
+    assert all(indices.count(e.index) == 1 for e in fresh)
+    assert {e.job for e in result.launch} <= {e.job for e in result.entries}
+    assert len({e.job for e in result.entries}) == len(result.entries)
+    assert set(result.drain) <= {e.job for e in result.entries if e.phase == "Draining"}
+    assert not any(seen.get(job, NOT_SEEN).busy for job in result.drain)
+    gone = [e.job for e in result.lost] + result.drained
+    before = {e.job for e in entries}
+    assert before == ({e.job for e in result.entries} & before) | set(gone)
+    assert result.incarnations == 100 + len(fresh)
+    assert all(e.spec_hash == "new" for e in staying(result.entries))
+
+
+@given(states(), st.integers(0, 5))
+@settings(max_examples=60)
+def test_any_state_comes_to_what_is_desired(state, desired):
+    entries, seen = state
+    now, failures, later, count = NOW, 0, None, 100
+    for _ in range(80):
+        result = plan(entries, seen, desired, now=now, incarnations=count,
+                      launch_failures=failures, next_launch_at=later)  # fmt: skip
+        entries, count = result.entries, result.incarnations
+        failures, later = result.launch_failures, result.next_launch_at
+        ended = set(result.kill) | set(result.drain)
+        seen = {
+            e.job: Seen(reason="exit 0") if e.job in ended else Seen(running=True, ready=True)
+            for e in entries
+        }
+        now += 5
+    assert len(entries) == desired
+    assert len({e.index for e in entries}) == desired
+    assert all(e.phase == "Idle" and e.spec_hash == "new" for e in entries)
+    assert failures == 0 or desired == 0
+    again = plan(entries, seen, desired, now=now, incarnations=count)
+    assert not (again.launch or again.kill or again.drain or again.lost or again.drained)
+    assert again.entries == entries
+
+
+def worker(index, phase="Idle", **more):
+    values = {"spec_hash": "new", "launched_at": NOW - 500, "ready_at": NOW - 400} | more
+    return Entry(index=index, job=f"w-{index}-{index}", phase=phase, **values)
+
+
+RUNS = Seen(running=True, ready=True)
+
+
+def test_idle_ones_leave_first_and_the_highest_of_them():
+    entries = [worker(0, "Busy"), worker(1), worker(2), worker(3, "Busy")]
+    seen = {e.job: replace(RUNS, busy=e.phase == "Busy") for e in entries}
+    result = plan(entries, seen, desired=3)
+    assert [e.index for e in result.entries if e.phase == "Draining"] == [2]
+    result = plan(entries, seen, desired=1)
+    assert [e.index for e in result.entries if e.phase == "Draining"] == [1, 2, 3]
+    assert result.drain == ["w-1-1", "w-2-2"]
+
+
+def test_a_held_fleet_only_loses_what_is_gone():
+    entries = [worker(0, spec_hash="old"), worker(1), worker(2, "Launching", ready_at=None)]
+    entries[2] = replace(entries[2], launched_at=NOW)
+    result = plan(entries, {"w-0-0": RUNS, "w-1-1": Seen(reason="exit 1")}, desired=0, hold=True)
+    assert [e.job for e in result.lost] == ["w-1-1"]
+    assert [e.phase for e in result.entries] == ["Idle", "Launching"]
+    assert not result.launch
+    assert not result.drain
+
+
+def test_a_launch_that_never_shows_is_given_up_after_its_deadline():
+    entry = worker(0, "Launching", ready_at=None, launched_at=NOW - 481)
+    result = plan([entry], {}, desired=1)
+    assert [e.reason for e in result.lost] == ["LaunchDeadlineExceeded"]
+    assert result.launch_failures == 1
+    assert not result.launch
+
+
+def test_what_starts_too_slowly_is_killed():
+    entry = worker(0, "Starting", ready_at=None, launched_at=NOW - 481)
+    assert plan([entry], {entry.job: Seen(running=True)}, desired=1).kill == [entry.job]
+
+
+def test_failed_launches_are_put_off_further_each_time():
+    entry = worker(0, "Starting", ready_at=None, launched_at=NOW)
+    dead = {entry.job: Seen(reason="exit 1")}
+    waits = [
+        plan([entry], dead, desired=1, launch_failures=n).next_launch_at - NOW for n in range(8)
+    ]
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_many_that_fail_at_once_are_one_failure():
+    entries = [worker(n, "Starting", ready_at=None, launched_at=NOW) for n in range(20)]
+    dead = {e.job: Seen(reason="exit 1") for e in entries}
+    assert plan(entries, dead, desired=20).launch_failures == 1
+
+
+def test_who_dies_as_soon_as_it_is_ready_counts_as_failed_but_not_in_a_turn():
+    entry = worker(0, ready_at=NOW - 1)
+    assert plan([entry], {entry.job: Seen(reason="signal 9")}).launch_failures == 1
+    busy = {entry.job: Seen(reason="signal 9", busy=True)}
+    assert plan([entry], busy).launch_failures == 0
+
+
+def test_a_clock_that_was_set_back_postpones_no_launch_for_long():
+    result = plan([], {}, desired=1, next_launch_at=NOW + 86_400)
+    assert result.next_launch_at == NOW + MAX_LAUNCH_BACKOFF
+
+
+def test_a_draining_worker_whose_heart_stands_still_is_killed():
+    entry = worker(0, "Draining")
+    seen = {entry.job: replace(RUNS, busy=True, stale=True)}
+    assert plan([entry], seen, desired=0).kill == [entry.job]
+
+
+def test_a_busy_worker_that_was_to_leave_stays_when_it_is_wanted_again():
+    entry = worker(1, "Draining", reason="ScaledDown")
+    busy = {entry.job: replace(RUNS, busy=True)}
+    result = plan([entry], busy, desired=1)
+    assert [(e.job, e.phase) for e in result.entries] == [(entry.job, "Busy")]
+    assert not result.launch
