@@ -13,8 +13,12 @@ LIVE = frozenset({"Idle", "Busy"})
 LEAVING = frozenset({"Draining", "Stopping"})
 FAILURES_UNTIL_FAILED = 5
 MAX_LAUNCH_BACKOFF = 60.0
+EARLY_SECONDS = 3.0
+"""A worker that ends so soon after it was ready, without a turn, counts as a failed launch."""
+FAILURES_IN_DOUBT = 2
+"""So many count on when a worker is ready: that it stays has yet to be seen."""
 STEADY_SECONDS = 10.0
-"""A worker that ends before it was ready for so long, without a turn, counts as a failed launch."""
+"""Failed launches are forgotten when all workers have been ready for so long."""
 PATIENCE_SECONDS = 30.0
 """What was launched longer ago than this is not expected at any moment."""
 
@@ -136,6 +140,8 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
         return
     if entry.phase in ("Launching", "Starting"):
         if now_seen.ready:
+            plan.launch_failures = min(plan.launch_failures, FAILURES_IN_DOUBT)
+            plan.next_launch_at = None
             entry = replace(entry, phase="Idle", ready_at=now, handle=handle, reason="")
         elif late:
             plan.kill.append(entry.job)
@@ -170,7 +176,7 @@ def _count_failures(plan: FleetPlan, seen: Mapping[str, Seen], now: float) -> No
         e
         for e in plan.lost
         if e.ready_at is None
-        or (now - e.ready_at < STEADY_SECONDS and not seen.get(e.job, NOT_SEEN).busy)
+        or (now - e.ready_at < EARLY_SECONDS and not seen.get(e.job, NOT_SEEN).busy)
     ]
     if failed:
         plan.launch_failures += 1

@@ -7,6 +7,7 @@ and SIGINT: what is being written is finished, and workers run on.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import signal
@@ -28,6 +29,8 @@ from providers.local import LocalProvider
 
 LOG = logging.getLogger("codeswarm")
 EXIT_UNAVAILABLE = 5
+HOME_SECONDS = 2.0
+"""Between two looks whether the home is still there."""
 
 
 async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
@@ -59,12 +62,22 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
         lock.acquire(epoch)
         gc.freeze()
         LOG.info("controller of %s is up, epoch %d", home.root, epoch)
-        await stop.wait()
+        await _until(stop, home, lock)
         LOG.info("stopping; workers run on")
         await manager.stop()
     finally:
         await store.close()
         database.close()
+
+
+async def _until(stop: asyncio.Event, home: Home, lock: ControllerLock) -> None:
+    """Wait for the order to stop, or until the home is not there any more."""
+    while not stop.is_set():
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), HOME_SECONDS)
+        if lock.is_lost:
+            LOG.error("%s was removed or replaced: its controller ends", home.root)
+            return
 
 
 def main() -> int:

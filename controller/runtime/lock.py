@@ -60,7 +60,9 @@ class ControllerLock:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                if time.monotonic() < deadline:
+                # Never wait for another controller: it may be asked to stop meanwhile, and its
+                # place is then not ours to take.
+                if self.holder() is None and time.monotonic() < deadline:
                     time.sleep(0.02)
                     continue
                 os.close(handle)
@@ -81,6 +83,18 @@ class ControllerLock:
             os.ftruncate(self._handle, 0)
             os.close(self._handle)
             self._handle = None
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether the file that this process holds is no longer the home's: somebody removed it."""
+        if self._handle is None:
+            return False
+        mine = os.fstat(self._handle)
+        try:
+            there = os.stat(self._path)
+        except OSError:
+            return True
+        return (mine.st_dev, mine.st_ino) != (there.st_dev, there.st_ino)
 
     def holder(self) -> Holder | None:
         """Who holds the lock now, proven by the lock itself; None when nobody does."""

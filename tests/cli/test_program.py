@@ -137,6 +137,8 @@ def test_a_closed_pipe_is_silent(home: Home, db: Database) -> None:
 
 
 WAITING = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell has it ignored
 import sys
 from cli.file_client import FileWatch
 from cli.main import cli

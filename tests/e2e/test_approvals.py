@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controller.store.base import Key
 from tests.lab import Lab, prompt, script, swarm
 
 ASK = script('ask: {command: "echo yes > asked.txt"}', 'run: "ls asked.txt || echo none"')
@@ -34,7 +35,8 @@ def test_a_person_decides(lab: Lab, value: str, phase: str) -> None:
     lab.patch("Approval", name, lambda o: o["spec"].update(decision={"value": value, "by": "ada"}))
     lab.wait_phase("Task", "p", "Succeeded")
     status = lab.wait(
-        lambda: (s := lab.get("Approval", name)["status"]).get("delivered") and s, "delivery"
+        lambda: (s := lab.status(Key("Approval", "default", name))).get("delivered") and s,
+        "delivery",
     )
     assert (status["phase"], status["source"], status["by"]) == (phase, "person", "ada")
     made = list(lab.home.workspaces.glob("default/*/*/repo/asked.txt"))
@@ -63,7 +65,7 @@ def test_a_question_expires_with_its_worker(lab: Lab) -> None:
     name = question(lab)["metadata"]["name"]
     pid = lab.wait(lambda: lab.worker_pid("builders", 0), "the worker")
     os.kill(pid, signal.SIGKILL)
-    lab.wait(lambda: lab.get("Approval", name)["status"].get("expired"), "the expiry")
+    lab.wait(lambda: lab.status(Key("Approval", "default", name)).get("expired"), "the expiry")
     other = lab.wait(
         lambda: [a for a in lab.db.list("Approval") if a["metadata"]["name"] != name], "the next"
     )

@@ -8,9 +8,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from controller.store.base import Conflict
@@ -26,6 +26,20 @@ def background(lab: FaultLab) -> Iterator[FaultLab]:
     """A lab whose controller, if any, was started by a command."""
     yield lab
     finish(cli(lab, "down"))
+    lab.wait(lambda: not controllers(lab), "the controller to have ended")
+
+
+def controllers(lab: FaultLab) -> list[int]:
+    """Running controllers of a home, whoever started them."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            ours = process.environ().get("CODESWARM_HOME") == str(lab.home.root)
+            if ours and "controller.runtime.local" in process.cmdline():
+                found.append(process.pid)
+        except (psutil.Error, OSError):
+            continue
+    return found
 
 
 def cli(lab: FaultLab, *words: str) -> subprocess.Popen[str]:
@@ -141,8 +155,8 @@ def test_writers_that_never_stop(lab: FaultLab) -> None:
     check_usage(lab, "demo")
 
 
-def test_apply_while_the_controller_is_killed(lab: FaultLab, tmp_path: Path) -> None:
-    lab.repository()
+def test_apply_while_the_controller_is_killed(background: FaultLab) -> None:
+    lab = background
     lab.start()
     lab.apply(swarm())
     commands = []
@@ -155,4 +169,12 @@ def test_apply_while_the_controller_is_killed(lab: FaultLab, tmp_path: Path) -> 
         lab.wait_phase("Task", f"p{number}", "Succeeded")
         assert len(lab.attempts(f"p{number}")) == 1
     check_turns(lab)
+
+
+def test_stopping_while_others_start(background: FaultLab) -> None:
+    """A controller that found another one does not take its place when that one is stopped."""
+    lab = background
+    file = manifest(lab, "all", swarm())
+    finish(*(cli(lab, "apply", "-f", file) for _ in range(3)), cli(lab, "apply", "-f", file))
     finish(cli(lab, "down"))
+    lab.wait(lambda: not controllers(lab), "every controller to have ended")

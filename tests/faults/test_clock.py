@@ -120,7 +120,7 @@ def touch_heartbeats(lab: FaultLab, seconds: float) -> None:
 
 def test_heartbeats_from_the_past_and_the_future(lab: FaultLab) -> None:
     lab.start()
-    lab.apply(swarm(heartbeatTimeoutSeconds=1))
+    lab.apply(swarm(heartbeatTimeoutSeconds=2))
     lab.apply(prompt("p", script("sleep: 4", USE), retry={"limit": 0}))
     lab.wait_phase("Swarm", "builders", "Running")
     before = set(lab.jobs("builders"))
@@ -139,14 +139,14 @@ def test_heartbeats_from_the_past_and_the_future(lab: FaultLab) -> None:
 def test_everything_stands_still_for_a_while(lab: FaultLab) -> None:
     """A machine that slept: nobody is lost only because the clock went on."""
     lab.start()
-    lab.apply(swarm(replicas=1, heartbeatTimeoutSeconds=1))
-    lab.apply(prompt("p", script("sleep: 3", USE), retry={"limit": 0}))
+    lab.apply(swarm(replicas=1, heartbeatTimeoutSeconds=2))
+    lab.apply(prompt("p", script("sleep: 4", USE), retry={"limit": 0}))
     lab.wait(lambda: lab.phase_of("Task", "p") == "Running", "the turn")
     before = set(lab.jobs("builders"))
     worker = lab.worker_pid("builders", 0)
     os.kill(worker, signal.SIGSTOP)
     lab.controller.send_signal(signal.SIGSTOP)
-    time.sleep(2.5)
+    time.sleep(3.5)
     lab.controller.send_signal(signal.SIGCONT)
     time.sleep(0.3)
     os.kill(worker, signal.SIGCONT)

@@ -117,7 +117,7 @@ def test_after_every_few_steps(lab: FaultLab, every: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "kills"), [(100, 6), pytest.param(300, 150, marks=pytest.mark.soak)]
+    ("tasks", "kills"), [(100, 4), pytest.param(300, 80, marks=pytest.mark.soak)]
 )
 @pytest.mark.timeout(1800)
 def test_at_random_in_a_large_project(lab: FaultLab, tasks: int, kills: int) -> None:
@@ -136,11 +136,13 @@ def test_at_random_in_a_large_project(lab: FaultLab, tasks: int, kills: int) -> 
         for number, name in enumerate(names)
     ]
     lab.apply(swarm(replicas=4), project(tasks=listed))
-    for _ in range(kills):
+    killed = 0
+    while lab.phase_of("Project", "demo") != "Completed" and killed < 2 * kills:
         lab.start_crashing(0)
         time.sleep(chosen.uniform(0.0, 1.0))
         lab.kill()
-    assert lab.phase_of("Project", "demo") != "Completed", "killed only after the end"
+        killed += 1
+    assert killed >= kills
     lab.start()
     lab.wait_phase("Project", "demo", "Completed", deadline=1200)
     assert all(turn.complete for turn in check_turns(lab).values())

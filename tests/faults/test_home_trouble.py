@@ -6,6 +6,7 @@ import io
 import logging
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -148,6 +149,18 @@ def test_a_second_controller(lab: FaultLab) -> None:
     lab.apply(swarm(replicas=1), prompt("p", script(USE)))
     lab.wait_phase("Task", "p", "Succeeded")
     assert first.poll() is None
+
+
+def test_a_home_that_is_removed(lab: FaultLab) -> None:
+    """Neither the controller nor its workers outlive it."""
+    process = lab.start()
+    lab.apply(swarm())
+    lab.wait_phase("Swarm", "builders", "Running")
+    shutil.rmtree(lab.home.root)
+    lab.wait(lambda: process.poll() is not None, "the controller to end")
+    assert process.returncode == 0
+    assert f"{lab.home.root} was removed" in lab.log.read_text()
+    lab.wait(lambda: not lab.processes(), "the workers to end")
 
 
 def test_a_state_of_a_newer_version(lab: FaultLab) -> None:

@@ -109,7 +109,7 @@ def test_while_no_controller_runs(lab: FaultLab) -> None:
 
 def test_a_worker_that_hangs(lab: FaultLab) -> None:
     lab.start()
-    lab.apply(swarm(replicas=1, heartbeatTimeoutSeconds=1))
+    lab.apply(swarm(replicas=1, heartbeatTimeoutSeconds=2))
     lab.apply(prompt("p", script(USE, "{sleep: 60, attempt: 1}"), retry={"limit": 0}))
     lab.wait(lambda: lab.task("p").get("usage"), "the turn to have begun")
     (before,) = lab.jobs("builders")
@@ -125,7 +125,7 @@ def test_a_worker_that_hangs(lab: FaultLab) -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "kills"), [(40, 5), pytest.param(400, 150, marks=pytest.mark.soak)]
+    ("tasks", "kills"), [(40, 5), pytest.param(400, 60, marks=pytest.mark.soak)]
 )
 @pytest.mark.timeout(1800)
 def test_again_and_again(lab: FaultLab, tasks: int, kills: int) -> None:
@@ -135,13 +135,15 @@ def test_again_and_again(lab: FaultLab, tasks: int, kills: int) -> None:
     names = [f"t{number}" for number in range(tasks)]
     listed = [work(name, USE, "sleep: 0.3", USE) for name in names]
     lab.apply(swarm(replicas=4), project(tasks=listed, retry={"limit": 0}))
-    for _ in range(kills):
+    killed = 0
+    while lab.phase_of("Project", "demo") != "Completed" and killed < 2 * kills:
         time.sleep(chosen.uniform(0.05, 0.6))
         running = lab.wait(lab.workers, "a worker")
         victim = chosen.choice(sorted(running))
         for process in running[victim]:
             process.kill()
-    assert lab.phase_of("Project", "demo") != "Completed", "killed only after the end"
+        killed += 1
+    assert killed >= kills
     lab.wait_phase("Project", "demo", "Completed", deadline=1200)
     for name in names:
         *lost, last = lab.attempts(f"demo.{name}")
