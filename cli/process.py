@@ -62,6 +62,8 @@ def ensure(home: Home, say: Callable[[str], None]) -> None:
         if holder is not None and _up(holder):
             if child is not None and holder.pid == child.pid:
                 say(f"controller started (pid {holder.pid}; log: {home.controller_log})")
+            elif child is not None:
+                _withdraw(child)
             return
         if child is not None and child.poll() is not None and holder is None:
             raise _failed(home, begin, f"ended with exit code {child.returncode}")
@@ -90,6 +92,14 @@ def _spawn(home: Home) -> subprocess.Popen[bytes]:
         raise CliError(f"the controller cannot be started: {error}", UNAVAILABLE) from error
     finally:
         os.close(log)
+
+
+def _withdraw(child: subprocess.Popen[bytes]) -> None:
+    """End a controller that came second: still starting, it would take the place of the first
+    one whenever that is stopped.
+    """
+    child.terminate()
+    child.wait()
 
 
 def _size(path: Path) -> int:
