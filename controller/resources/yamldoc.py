@@ -18,6 +18,7 @@ from controller.resources.yamlio import SafeLoader
 MAX_VALUES = 500_000
 """Most values in one file, with aliases written out."""
 MAX_DEPTH = 100
+_TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep"
 _SAFE_DEPTH = 1000
 
 _TAG = "tag:yaml.org,2002:"
@@ -91,8 +92,11 @@ def _syntax_error(text: str, error: yaml.YAMLError, number: int) -> YamlError:
     mark = getattr(error, "problem_mark", None)
     problem = getattr(error, "problem", None) or "it does not parse"
     context = getattr(error, "context", None)
+    line = mark.line + 1 if mark else 0
+    if "nesting depth" in problem:  # newer versions of libyaml have a limit of their own
+        return YamlError(_TOO_DEEP, number, line)
     words = f"is not YAML: {problem}" + (f" ({context})" if context else "")
-    return YamlError(words + _advice(text, mark), number, mark.line + 1 if mark else 0)
+    return YamlError(words + _advice(text, mark), number, line)
 
 
 def _refuse_depth(text: str) -> None:
@@ -118,7 +122,7 @@ def _refuse_depth(text: str) -> None:
                 depth -= 1
             if depth > MAX_DEPTH:
                 line = event.start_mark.line + 1 if event.start_mark else 0
-                raise YamlError(f"is nested more than {MAX_DEPTH} levels deep", number, line)
+                raise YamlError(_TOO_DEEP, number, line)
     except yaml.YAMLError as error:
         raise _syntax_error(text, error, max(number, 1)) from None
 
@@ -150,7 +154,7 @@ class _Builder:
         if id(node) in self._open:
             raise self._error(node, "an alias stands inside of what it stands for")
         if len(self._open) >= MAX_DEPTH:
-            raise self._error(node, f"is nested more than {MAX_DEPTH} levels deep")
+            raise self._error(node, _TOO_DEEP)
         self._open.add(id(node))
         try:
             if isinstance(node, yaml.MappingNode):
