@@ -146,7 +146,9 @@ class ProjectTurn:
         }
         try:
             with self._remote() as remote:
-                told["pushed"] = push(self.checkout.git, self.repository, head, remote)
+                told["pushed"] = push(
+                    self.checkout.git, self.repository, head, remote, hide=not merges
+                )
         except TurnError as error:
             if error.kind == "branch_conflict":  # the attempt's own ref has the work
                 self._report({**told, "pushed": True, "branch": None})

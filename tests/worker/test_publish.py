@@ -113,6 +113,30 @@ def test_many_refs_in_files_of_their_own_are_packed(worker: Worker, remote: Repo
     assert len(remote.refs()) == MAX_LOOSE_REFS + 4
 
 
+def test_the_receiver_is_shown_what_the_work_is_made_of(worker: Worker, remote: Repository) -> None:
+    """What it has is not sent again, and a branch's name is never a command."""
+    branch = "a$(touch${IFS}owned)'b;c"
+    base = remote.commit(branch, {"large": "x" * 100_000}, remote.base)
+    made = remote.commit("refs/codeswarm/uid-first/1", {"also": "y" * 100_000}, base)
+    record = remote.work("u.1", SCRIPT)
+    record["repository"].update(
+        base_branch=branch,
+        base_commit=base,
+        dependencies=[{"task": "first", "commit": made, "ref": "refs/codeswarm/uid-first/1"}],
+    )
+    hook = remote.path / "hooks" / "pre-receive"
+    hook.write_text(
+        "#!/bin/sh\nfind objects/tmp* objects/incoming* -type f 2>/dev/null >sent\nexit 0\n"
+    )
+    hook.chmod(0o755)
+    done = outcome(worker, record)
+    assert done["status"] == "completed", done
+    assert remote.files(remote.refs()[BRANCH]) == ["README.md", "a", "also", "large"]
+    sent = (remote.path / "sent").read_text().splitlines()
+    assert len([line for line in sent if "/pack/" not in line]) == 3, "commit, tree and one file"
+    assert not list(remote.path.parent.rglob("owned"))
+
+
 def test_the_porcelain_of_git_is_understood() -> None:
     output = (
         b"To /srv/r.git\n"
