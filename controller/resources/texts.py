@@ -30,6 +30,10 @@ class Unresolved:
     message: str
 
 
+class Denied(Exception):
+    """What a lookup raises for an object that may not be read; the text says why."""
+
+
 class Ref(NamedTuple):
     """Identity of an object, of the shape of the store's ``Key``."""
 
@@ -39,7 +43,10 @@ class Ref(NamedTuple):
 
 
 Lookup = Callable[[Any], Mapping[str, Any] | None]
-"""Takes a ``Ref`` (or any key of its shape) to the stored object; ``Store.get`` is one."""
+"""Takes a ``Ref`` (or any key of its shape) to the stored object; ``Store.get`` is one.
+
+Raises: Denied.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +178,10 @@ def _referenced(
 ) -> bytes | Unresolved:
     name, key = ref["name"], ref["key"]
     namespace = obj["metadata"].get("namespace") or "default"
-    found = lookup(Ref(kind, namespace, name))
+    try:
+        found = lookup(Ref(kind, namespace, name))
+    except Denied as denied:
+        return Unresolved("Forbidden", f"{where}: {kind} {name!r} may not be read: {denied}")
     if found is None:
         return Unresolved(f"{kind}NotFound", f"{where}: there is no {kind} {name!r} here")
     data = core.value_of(found, key)

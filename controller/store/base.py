@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
+from controller.resources.texts import Denied
+
 Resource = dict[str, Any]
 
 
@@ -46,6 +48,10 @@ class AlreadyExists(StoreError):
 
 class Conflict(StoreError):
     """The object changed since it was read: read again and decide again."""
+
+
+class Forbidden(StoreError, Denied):
+    """No right to read or write this."""
 
 
 class StoreUnavailable(StoreError):

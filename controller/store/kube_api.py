@@ -1,0 +1,259 @@
+"""Requests to a Kubernetes API server as plain JSON, and what its refusals mean to a store.
+
+The client library carries them (``kubernetes.aio``: connections, credentials, their renewal);
+its model classes stay out of the way, since objects are plain dicts here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from kubernetes.aio import client as kube
+from kubernetes.aio import config as kube_config
+
+from controller.resources import kinds
+from controller.store.base import (
+    AlreadyExists,
+    Conflict,
+    Forbidden,
+    Key,
+    NotFound,
+    Resource,
+    StoreError,
+    StoreUnavailable,
+)
+
+FIELD_MANAGER = "codeswarm-controller"
+REQUEST_SECONDS = 30.0
+"""For one request, its answer included."""
+CHUNK = 500
+"""Objects in one page of a list."""
+CONNECTIONS = 32
+ATTEMPTS = 5
+FIRST_PAUSE, LAST_PAUSE = 0.25, 5.0
+JSON_PATCH = "application/json-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"
+_BUSY = frozenset({429, 500, 502, 503, 504})
+
+Query = Sequence[tuple[str, str]]
+
+
+class Api:
+    """One connection pool to one API server."""
+
+    def __init__(self, client: kube.ApiClient) -> None:
+        self._client = client
+        self.requests: Counter[tuple[str, str, int]] = Counter()
+        """Answered requests by method, plural and HTTP status (0: none came)."""
+
+    @property
+    def configuration(self) -> kube.Configuration:
+        """Where the server is, and who we are to it."""
+        configuration: kube.Configuration = self._client.configuration
+        return configuration
+
+    async def close(self) -> None:
+        """Close the connections."""
+        await self._client.close()
+
+    # --- verbs -------------------------------------------------------------------------------
+
+    async def get(self, key: Key) -> Resource:
+        """One object. Raises: NotFound, Forbidden, StoreUnavailable."""
+        return await self.request("GET", path_of(key.kind, key.namespace, key.name))
+
+    async def list(self, kind: str, namespace: str | None) -> AsyncIterator[Resource]:
+        """All objects of a kind, a page at a time. Raises: as ``get``."""
+        path, token = path_of(kind, namespace), ""
+        kind_of = kinds.get(kind)
+        while True:
+            query = [("limit", str(CHUNK)), *([("continue", token)] if token else [])]
+            page = await self.request("GET", path, query=query)
+            for item in page.get("items") or ():
+                # Items of a list do not say what they are.
+                yield {"apiVersion": kind_of.api_version, "kind": kind, **item}
+            token = (page.get("metadata") or {}).get("continue") or ""
+            if not token:
+                return
+
+    async def create(self, obj: Resource) -> Resource:
+        """A new object. Raises: AlreadyExists, Forbidden, StoreError, StoreUnavailable."""
+        path = path_of(obj["kind"], obj["metadata"]["namespace"])
+        return await self.request("POST", path, body=obj, query=_MANAGED)
+
+    async def patch(self, key: Key, operations: Sequence[Any], subresource: str = "") -> Resource:
+        """Change an object by a JSON patch that says which version it is for.
+
+        Raises: Conflict, NotFound, Forbidden, StoreError, StoreUnavailable.
+        """
+        path = path_of(key.kind, key.namespace, key.name, subresource)
+        body, type_ = list(operations), JSON_PATCH
+        return await self.request("PATCH", path, body=body, query=_MANAGED, content_type=type_)
+
+    async def delete(self, key: Key, uid: str | None) -> Resource:
+        """Delete an object, if it is still this one. Raises: NotFound, Conflict, ..."""
+        body: dict[str, Any] = {"propagationPolicy": "Background"}
+        if uid:
+            body["preconditions"] = {"uid": uid}
+        path = path_of(key.kind, key.namespace, key.name)
+        return await self.request("DELETE", path, body=body)
+
+    # --- one request ----------------------------------------------------------------------------
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        query: Query = (),
+        content_type: str = "application/json",
+        seconds: float = REQUEST_SECONDS,
+    ) -> Resource:
+        """One request and its answer; again, after a pause, where that cannot do it twice.
+
+        A creation whose outcome is not known is not repeated: its caller looks first. All other
+        writes name the version or the uid that they are for, so the second one is refused.
+
+        Args:
+            seconds: for each attempt.
+
+        Raises: NotFound, AlreadyExists, Conflict, Forbidden, StoreError (refused as invalid),
+            StoreUnavailable (no answer, or the server is busy and stays so).
+        """
+        pause = FIRST_PAUSE
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                status, data, after = await self._once(
+                    method, path, body, query, content_type, seconds
+                )
+            except (aiohttp.ClientError, TimeoutError, OSError) as error:
+                self._count(method, path, 0)
+                sent = not isinstance(error, aiohttp.ClientConnectorError)
+                if attempt == ATTEMPTS or (sent and method == "POST"):
+                    raise StoreUnavailable(_unreachable(error)) from error
+                after = 0.0
+            else:
+                self._count(method, path, status)
+                if status < 400:
+                    return data
+                known = status == 429 or method != "POST"
+                if status not in _BUSY or attempt == ATTEMPTS or not known:
+                    raise _refusal(status, data)
+            await asyncio.sleep(max(after, pause * random.uniform(0.5, 1.0)))
+            pause = min(2 * pause, LAST_PAUSE)
+        raise AssertionError("unreachable")
+
+    async def _once(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        query: Query,
+        content_type: str,
+        seconds: float,
+    ) -> tuple[int, Resource, float]:
+        """Status, answer, and the seconds that the server asks us to wait."""
+        headers = {"Accept": "application/json", "Content-Type": content_type}
+        serialized = await self._client.param_serialize(
+            method,
+            path,
+            query_params=list(query),
+            header_params=headers,
+            body=body,
+            auth_settings=["BearerToken"],
+        )
+        answer = await self._client.call_api(*serialized, _request_timeout=seconds)
+        raw = await answer.read()
+        try:
+            data = json.loads(raw) if raw else {}
+        except ValueError:
+            data = {"message": raw[:500].decode("utf-8", "replace")}
+        wait = str(answer.headers.get("Retry-After") or "")
+        after = float(wait) if wait.isascii() and wait.isdigit() else 0.0
+        return answer.status, data if isinstance(data, dict) else {}, min(after, 30.0)
+
+    def _count(self, method: str, path: str, status: int) -> None:
+        self.requests[method, _plural_of(path), status] += 1
+
+
+_MANAGED: Query = (("fieldManager", FIELD_MANAGER),)
+
+
+async def connect(
+    kubeconfig: str | None = None, context: str | None = None, *, in_cluster: bool = False
+) -> Api:
+    """Connect as the pod's ServiceAccount, or as a kubeconfig says.
+
+    Raises: StoreUnavailable, with what is wrong with the configuration.
+    """
+    configuration = kube.Configuration()
+    configuration.connection_pool_maxsize = CONNECTIONS
+    try:
+        if in_cluster:
+            kube_config.load_incluster_config(client_configuration=configuration)
+        else:
+            await kube_config.load_kube_config(
+                config_file=kubeconfig, context=context, client_configuration=configuration
+            )
+    except (kube_config.ConfigException, OSError) as error:
+        where = "the pod's ServiceAccount" if in_cluster else (kubeconfig or "the kubeconfig")
+        raise StoreUnavailable(f"{where} cannot be used: {error}") from error
+    return Api(kube.ApiClient(configuration))
+
+
+def path_of(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:
+    """The path of a kind's objects, of one of them, or of a part of one.
+
+    Args:
+        kind: one of ours, a core kind, or ``Lease`` and ``Event``.
+        namespace: None for all of them.
+    """
+    group, plural = _PATHS.get(kind) or _own(kind)
+    parts = [group, *(["namespaces", namespace] if namespace else []), plural]
+    parts += [part for part in (name, subresource) if part]
+    return "/" + "/".join(quote(part, safe="/" if part is group else "") for part in parts)
+
+
+_PATHS = {
+    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
+    "Event": ("api/v1", "events"),
+}
+
+
+def _own(kind: str) -> tuple[str, str]:
+    found = kinds.get(kind)
+    group = f"apis/{found.api_version}" if found.group else f"api/{found.api_version}"
+    return group, found.plural
+
+
+def _plural_of(path: str) -> str:
+    parts = path.split("/")
+    if "namespaces" in parts:
+        return parts[parts.index("namespaces") + 2]
+    return parts[-1]
+
+
+def _unreachable(error: BaseException) -> str:
+    return f"the API server does not answer: {error or type(error).__name__}"
+
+
+def _refusal(status: int, answer: Mapping[str, Any]) -> StoreError:
+    message = str(answer.get("message") or f"HTTP status {status}")
+    reason = str(answer.get("reason") or "")
+    if status == 404:
+        return NotFound(message)
+    if status == 409:
+        return AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
+    if status == 403:
+        return Forbidden(message)
+    if status in _BUSY or status in (401, 410):  # 410: a list that took too long, to begin anew
+        return StoreUnavailable(f"the API server refuses: {message}")
+    return StoreError(message)
