@@ -41,6 +41,7 @@ SECTIONS = {
         "up": "cli.controller:up",
         "down": "cli.controller:down",
         "stop-all": "cli.controller:stop_all",
+        "controller": "cli.controller_run:controller",
     },
     "Without a file": {
         "launch": "cli.launch:launch",

@@ -11,7 +11,7 @@ from controller.reconcile.infos import OPEN_STATES, ProjectInfo, TaskInfo, Worke
 from controller.reconcile.readiness import unready
 from controller.reconcile.sizes import first_bytes
 from controller.resources.names import attempt_ref, injection_id, task_branch
-from controller.resources.texts import Unresolved, resolve_secret, resolve_text
+from controller.resources.texts import Unresolved
 from controller.store.base import Resource
 from worker.records import IntegrationWork, RepositoryRef
 
@@ -198,7 +198,7 @@ def user_record(ctx: Context, obj: Resource) -> tuple[dict[str, Any], dict[str, 
 
 def _content(ctx: Context, obj: Resource, info: TaskInfo, attempt: Mapping[str, Any]) -> str:
     spec = obj["spec"]
-    text = resolve_text(obj, spec, "prompt", ctx.store.get)
+    text = ctx.text(obj, spec, "prompt")
     if text is None or isinstance(text, Unresolved):
         raise Undeliverable(text.message if text else "the task has no prompt")
     previous = _previous(obj["status"]["attempts"][:-1], info)
@@ -272,7 +272,7 @@ def _credentials(ctx: Context, project: ProjectInfo) -> dict[str, str] | None:
     secrets: dict[str, str] = {}
     for field, name in (("tokenFrom", "token"), ("sshKeyFrom", "sshKey")):
         if field in spec:
-            value = resolve_secret(obj, spec[field], ctx.store.get)
+            value = ctx.secret(obj, spec[field], f"credentials.{field}")
             if isinstance(value, Unresolved):
                 raise Undeliverable(value.message)
             secrets[name] = value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,14 @@ from controller.reconcile.world import World
 from controller.repository.service import Repositories
 from controller.resources.conditions import OWNED, find, set_condition
 from controller.resources.settings import Settings
+from controller.resources.texts import (
+    FILE_MODE,
+    Sources,
+    Unresolved,
+    resolve_env,
+    resolve_secret,
+    resolve_text,
+)
 from controller.store.base import Key, Resource, Store, key_of
 from providers.base import Provider, ProviderError, SwarmHandle
 
@@ -37,6 +45,8 @@ class Context:
     stores: Path
     """Folder of the shared object stores on this machine."""
     archives: Path
+    sources: Sources = FILE_MODE
+    """What besides stored objects manifests may refer to in this home."""
     world: World = field(default_factory=World)
     turns: Turns = field(default_factory=Turns)
     queue: WorkQueue = field(default_factory=WorkQueue)
@@ -75,6 +85,22 @@ class Context:
         stored = await self.store.create(obj)
         self.observed(stored)
         return stored
+
+    def text(self, obj: Resource, holder: Mapping[str, Any], field: str) -> str | Unresolved | None:
+        """A text of a spec, inline or by reference (see ``resolve_text``)."""
+        return resolve_text(obj, holder, field, self.store.get, self.sources)
+
+    def secret(
+        self, obj: Resource, source: Mapping[str, Any], where: str = "valueFrom"
+    ) -> str | Unresolved:
+        """The value behind a ``valueFrom`` (see ``resolve_secret``)."""
+        return resolve_secret(obj, source, self.store.get, self.sources, where=where)
+
+    def environment(
+        self, obj: Resource, env: Iterable[Mapping[str, Any]]
+    ) -> dict[str, str] | Unresolved:
+        """The variables of ``agent.env`` (see ``resolve_env``)."""
+        return resolve_env(obj, env, self.store.get, self.sources)
 
     def event_for(self, key: Key, reason: str, message: str) -> None:
         """Warn about an object by its key."""

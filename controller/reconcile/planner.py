@@ -11,7 +11,7 @@ from controller.reconcile.own_tasks import OwnTasks
 from controller.reconcile.plan import PlanStore, config_map_name
 from controller.reconcile.project_status import ProjectStatus
 from controller.resources.names import task_object_name
-from controller.resources.texts import Unresolved, resolve_text
+from controller.resources.texts import Unresolved
 from controller.store.base import Key, Resource
 
 PLAN = "plan"
@@ -33,7 +33,7 @@ class Planner:
         if planner is None:
             status.writer.set("Planned", True, "NoPlanner", "the tasks are given")
             return None
-        text = resolve_text(obj, planner, "specification", self._ctx.store.get)
+        text = self._ctx.text(obj, planner, "specification")
         if text is None or isinstance(text, Unresolved):
             why = text or Unresolved("SpecificationMissing", "the planner has no specification")
             status.planning = True

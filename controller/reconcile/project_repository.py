@@ -7,10 +7,10 @@ from pathlib import Path
 from controller.reconcile.context import Context
 from controller.reconcile.project_status import ProjectStatus
 from controller.repository.credentials import DEFAULT_USERNAME, Credentials
-from controller.repository.problems import RepositoryProblem, RepositoryReason
+from controller.repository.problems import RepositoryProblem
 from controller.repository.remote import RemoteState
-from controller.repository.urls import resolve_url
-from controller.resources.texts import Unresolved, resolve_secret
+from controller.repository.urls import Location, is_relative, resolve_url
+from controller.resources.texts import Unresolved, resolve_path
 from controller.store.base import Key, Resource, key_of
 
 BASE_DIR = "codeswarm.dev/base-dir"
@@ -26,9 +26,9 @@ def credentials_of(ctx: Context, obj: Resource) -> Credentials | None:
     values: dict[str, str] = {}
     for field in ("tokenFrom", "sshKeyFrom"):
         if field in spec:
-            value = resolve_secret(obj, spec[field], ctx.store.get)
+            value = ctx.secret(obj, spec[field], f"repository.credentials.{field}")
             if isinstance(value, Unresolved):
-                raise RepositoryProblem(RepositoryReason.UNREADABLE, value.message)
+                raise RepositoryProblem(value.reason, value.message)
             values[field] = value
     return Credentials(
         username=spec.get("username", DEFAULT_USERNAME),
@@ -71,10 +71,19 @@ class ProjectRepository:
         status.repository(state.url, state.base_branch, commit)
         return state
 
+    def _locate(self, obj: Resource, url: str) -> Location:
+        """Where the repository is. Raises: RepositoryProblem."""
+        if self._ctx.sources.files or not is_relative(url):
+            folder = (obj["metadata"].get("annotations") or {}).get(BASE_DIR)
+            return resolve_url(url, Path(folder) if folder else None)
+        found = resolve_path(obj, url, "repository.url", self._ctx.sources)
+        if isinstance(found, Unresolved):
+            raise RepositoryProblem(found.reason, found.message)
+        return resolve_url(str(found))
+
     async def _inspect(self, obj: Resource) -> RemoteState:
         spec = obj["spec"]["repository"]
-        folder = (obj["metadata"].get("annotations") or {}).get(BASE_DIR)
-        location = resolve_url(spec["url"], Path(folder) if folder else None)
+        location = self._locate(obj, spec["url"])
         credentials = credentials_of(self._ctx, obj)
         repositories, name = self._ctx.repositories, obj["metadata"]["name"]
         branch = spec.get("baseBranch")

@@ -10,7 +10,7 @@ from typing import Any
 
 from controller.reconcile.context import Context, sibling
 from controller.resources.effective import effective, for_status, missing_parameters
-from controller.resources.texts import Unresolved, resolve_env, resolve_text
+from controller.resources.texts import Unresolved
 from controller.store.base import Resource
 
 RUNTIMES = frozenset({"mock"})
@@ -86,10 +86,10 @@ def _launchable(
     if unknown:
         fields = ", ".join(f"agent.{name}" for name in unknown)
         return Problem("FieldNotAvailable", f"{fields}: not available in this version")
-    prompt = resolve_text(obj, result, "systemPrompt", ctx.store.get)
+    prompt = ctx.text(obj, result, "systemPrompt")
     if isinstance(prompt, Unresolved):
         return Problem(prompt.reason, prompt.message)
-    env = resolve_env(obj, agent.get("env") or (), ctx.store.get)
+    env = ctx.environment(obj, agent.get("env") or ())
     if isinstance(env, Unresolved):
         return Problem(env.reason, env.message)
     config = {

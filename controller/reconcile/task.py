@@ -17,7 +17,7 @@ from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
 from controller.reconcile.task_status import merge_usage, reset, task_conditions
 from controller.reconcile.turns import TurnFacts, parse
-from controller.resources.texts import Unresolved, resolve_text
+from controller.resources.texts import Unresolved
 from controller.store.base import Key, Resource
 from providers.base import ProviderError
 
@@ -229,5 +229,5 @@ class TaskReconciler:
     def _unresolved(self, obj: Resource) -> Unresolved | None:
         if "promptFrom" not in obj["spec"]:
             return None
-        text = resolve_text(obj, obj["spec"], "prompt", self._ctx.store.get)
+        text = self._ctx.text(obj, obj["spec"], "prompt")
         return text if isinstance(text, Unresolved) else None

@@ -9,7 +9,7 @@ MAX_DETAIL = 400
 
 
 class RepositoryReason(StrEnum):
-    """Condition reasons."""
+    """Condition reasons of git's own; others come from what a manifest refers to."""
 
     NOT_FOUND = "RepositoryNotFound"
     NOT_A_REPOSITORY = "NotARepository"
@@ -24,7 +24,7 @@ class RepositoryReason(StrEnum):
 class RepositoryProblem(Exception):
     """A repository cannot be used (now, if ``transient``); the message is fit for people."""
 
-    def __init__(self, reason: RepositoryReason, message: str) -> None:
+    def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
         self.message = message
@@ -32,7 +32,7 @@ class RepositoryProblem(Exception):
     @property
     def transient(self) -> bool:
         """Whether it may pass without anybody changing anything here."""
-        return self.reason is RepositoryReason.UNREADABLE
+        return self.reason == RepositoryReason.UNREADABLE
 
 
 _DENIED = (

@@ -64,6 +64,12 @@ def locate(url: str) -> Location:
     return resolve_url(url, None)
 
 
+def is_relative(url: str) -> bool:
+    """Whether a manifest's ``repository.url`` is a path that starts from the manifest's folder."""
+    plain = not (_SCHEME.match(url) or _HELPER.match(url) or _SCP.fullmatch(url))
+    return plain and not url.startswith(("/", "~", "-"))
+
+
 def _with_scheme(url: str, scheme: str) -> Location:
     if scheme not in SCHEMES:
         raise _invalid(url, f"uses {scheme}://; use a path, file://, https:// or ssh")

@@ -107,10 +107,6 @@ class Reader(Protocol):
         """All of a kind (in one namespace, or all), by namespace and name."""
         ...
 
-    def events(self, key: Key | None = None, namespace: str | None = None) -> Events:
-        """Recorded events, oldest first."""
-        ...
-
 
 class Store(Reader, Protocol):
     """Reads and awaited writes, as the controller needs them."""

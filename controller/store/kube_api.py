@@ -11,7 +11,7 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 import aiohttp
@@ -45,11 +45,22 @@ _BUSY = frozenset({429, 500, 502, 503, 504})
 Query = Sequence[tuple[str, str]]
 
 
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: Any
+    query: Query
+    content_type: str
+    seconds: float
+
+
 class Api:
     """One connection pool to one API server."""
 
-    def __init__(self, client: kube.ApiClient) -> None:
+    def __init__(self, client: kube.ApiClient, namespace: str = "") -> None:
         self._client = client
+        self.namespace = namespace
+        """That of the kubeconfig's context; empty if it names none."""
         self.requests: Counter[tuple[str, str, int]] = Counter()
         """Answered requests by method, plural and HTTP status (0: none came)."""
 
@@ -62,6 +73,26 @@ class Api:
     async def close(self) -> None:
         """Close the connections."""
         await self._client.close()
+
+    def session(self, response_class: type[aiohttp.ClientResponse]) -> aiohttp.ClientSession:
+        """Another HTTP session to the same server, as the same user, for long streams."""
+        context = self._client.rest_client.ssl_context
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=context),
+            response_class=response_class,
+            middlewares=(self._authorized,),
+            read_bufsize=2**21,
+        )
+
+    async def _authorized(
+        self, request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Tokens change while a session lives: each request takes the present one."""
+        settings: dict[str, Any] = dict(await self.configuration.auth_settings())
+        bearer = settings.get("BearerToken")
+        if bearer:
+            request.headers[bearer["key"]] = bearer["value"]
+        return await handler(request)
 
     # --- verbs -------------------------------------------------------------------------------
 
@@ -128,12 +159,11 @@ class Api:
         Raises: NotFound, AlreadyExists, Conflict, Forbidden, StoreError (refused as invalid),
             StoreUnavailable (no answer, or the server is busy and stays so).
         """
+        request = _Request(method, path, body, tuple(query), content_type, seconds)
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                status, data, after = await self._once(
-                    method, path, body, query, content_type, seconds
-                )
+                status, data, after = await self._once(request)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._count(method, path, 0)
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
@@ -151,26 +181,17 @@ class Api:
             pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError("unreachable")
 
-    async def _once(
-        self,
-        method: str,
-        path: str,
-        body: Any,
-        query: Query,
-        content_type: str,
-        seconds: float,
-    ) -> tuple[int, Resource, float]:
+    async def _once(self, request: _Request) -> tuple[int, Resource, float]:
         """Status, answer, and the seconds that the server asks us to wait."""
-        headers = {"Accept": "application/json", "Content-Type": content_type}
         serialized = await self._client.param_serialize(
-            method,
-            path,
-            query_params=list(query),
-            header_params=headers,
-            body=body,
+            request.method,
+            request.path,
+            query_params=list(request.query),
+            header_params={"Accept": "application/json", "Content-Type": request.content_type},
+            body=request.body,
             auth_settings=["BearerToken"],
         )
-        answer = await self._client.call_api(*serialized, _request_timeout=seconds)
+        answer = await self._client.call_api(*serialized, _request_timeout=request.seconds)
         raw = await answer.read()
         try:
             data = json.loads(raw) if raw else {}
@@ -196,6 +217,7 @@ async def connect(
     """
     configuration = kube.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
+    namespace = ""
     try:
         if in_cluster:
             kube_config.load_incluster_config(client_configuration=configuration)
@@ -203,10 +225,17 @@ async def connect(
             await kube_config.load_kube_config(
                 config_file=kubeconfig, context=context, client_configuration=configuration
             )
+            namespace = _namespace_of(kubeconfig, context)
     except (kube_config.ConfigException, OSError) as error:
         where = "the pod's ServiceAccount" if in_cluster else (kubeconfig or "the kubeconfig")
         raise StoreUnavailable(f"{where} cannot be used: {error}") from error
-    return Api(kube.ApiClient(configuration))
+    return Api(kube.ApiClient(configuration), namespace)
+
+
+def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
+    contexts, active = kube_config.list_kube_config_contexts(config_file=kubeconfig)
+    chosen = next((c for c in contexts if c["name"] == context), active)
+    return str((chosen.get("context") or {}).get("namespace") or "")
 
 
 def path_of(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:

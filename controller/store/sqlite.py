@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 
-from controller.store.base import Change, Events, Key, Resource, StoreUnavailable
+from controller.store.base import Change, Key, Resource, StoreUnavailable
 from controller.store.database import Database
 from controller.store.events import happening
 from controller.store.group_commit import GroupWriter
@@ -84,10 +84,6 @@ class SqliteStore:
     ) -> list[Resource]:
         """As ``Reader.list``."""
         return self._database.list(kind, namespace, owner_uid=owner_uid, labels=labels)
-
-    def events(self, key: Key | None = None, namespace: str | None = None) -> Events:
-        """As ``Reader.events``."""
-        return self._database.events(key, namespace)
 
     # --- writes ------------------------------------------------------------------------------
 

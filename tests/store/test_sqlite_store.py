@@ -347,7 +347,7 @@ class TestEvents:
             for _ in range(10):
                 store.record_event(key("a"), "Normal", "Launched", "worker 0")
             await store.create(task("a"))
-            assert [(event.reason, event.count) for event in store.events(key("a"))] == [
+            assert [(event.reason, event.count) for event in store._database.events(key("a"))] == [
                 ("Launched", 10)
             ]
             assert len(commits) == 1
@@ -360,8 +360,8 @@ class TestEvents:
             seen = reports_of(store)
             for number in range(3):
                 store.record_event(key("a"), "Normal", "Launched", f"worker {number}")
-            assert store.events() == []
-            await until(lambda: len(store.events(namespace="default")) == 3)
+            assert store._database.events() == []
+            await until(lambda: len(store._database.events(namespace="default")) == 3)
             assert len(commits) == 1
             assert seen == []
 
@@ -397,7 +397,7 @@ class TestTrouble:
             writer.execute("PRAGMA max_page_count = 1000000")
             made = await store.create(task("b"))
             assert made["metadata"]["resourceVersion"] == "2", "nothing is half written"
-            assert [event.reason for event in store.events()] == ["Kept"]
+            assert [event.reason for event in store._database.events()] == ["Kept"]
             assert [change.key.name for change in seen] == ["b"]
 
         drive(path, test)

@@ -1,0 +1,138 @@
+"""Effects outside the store, only while the lease is held.
+
+A controller that was stopped for a while and wakes up has lost it: what it decided before is not
+carried out any more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from controller.repository.credentials import Credentials
+from controller.repository.pushes import PushResult
+from controller.repository.service import Repositories
+from providers.base import Ended, JobStatus, LaunchRequest, Provider, Sink, SwarmHandle
+
+Check = Callable[[], None]
+
+
+class FencedProvider:
+    """A provider (``providers.base.Provider``) whose effects ask ``check`` first.
+
+    Args:
+        inner: does the work.
+        check: raises, if nothing may be done any more.
+    """
+
+    def __init__(self, inner: Provider, check: Check) -> None:
+        self._inner = inner
+        self._check = check
+        self.name = inner.name
+
+    def start(self, sink: Sink, ended: Ended | None = None) -> None:
+        """As ``Provider.start``."""
+        self._inner.start(sink, ended)
+
+    async def close(self) -> None:
+        """As ``Provider.close``."""
+        await self._inner.close()
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> None:
+        """As ``Provider.launch``."""
+        self._check()
+        await self._inner.launch(requests)
+
+    async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
+        """As ``Provider.observe``."""
+        return await self._inner.observe(swarm)
+
+    def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
+        """As ``Provider.follow``."""
+        self._inner.follow(swarm, job, index, offset)
+
+    def unfollow(self, job: str) -> None:
+        """As ``Provider.unfollow``."""
+        self._inner.unfollow(job)
+
+    async def flush(self, job: str) -> None:
+        """As ``Provider.flush``."""
+        await self._inner.flush(job)
+
+    async def deliver(
+        self,
+        swarm: SwarmHandle,
+        job: str,
+        index: int,
+        record: Mapping[str, Any],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """As ``Provider.deliver``."""
+        self._check()
+        await self._inner.deliver(swarm, job, index, record, secrets=secrets)
+
+    async def stop(self, swarm: SwarmHandle, jobs: Iterable[str], *, force: bool) -> None:
+        """As ``Provider.stop``."""
+        self._check()
+        await self._inner.stop(swarm, jobs, force=force)
+
+    async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
+        """As ``Provider.archive``."""
+        self._check()
+        return await self._inner.archive(swarm, destination)
+
+    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+        """As ``Provider.remove``."""
+        self._check()
+        await self._inner.remove(swarm, jobs)
+
+
+class FencedRepositories(Repositories):
+    """Repositories that are changed only while ``check`` does not raise."""
+
+    def __init__(self, check: Check) -> None:
+        super().__init__()
+        self._check = check
+
+    async def ensure_base(
+        self, url: str, branch: str, store: Path, credentials: Credentials | None = None
+    ) -> str:
+        """As ``Repositories.ensure_base``."""
+        self._check()
+        return await super().ensure_base(url, branch, store, credentials)
+
+    async def put(
+        self,
+        store: Path,
+        url: str,
+        refs: Mapping[str, str],
+        expected: Mapping[str, str],
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult]:
+        """As ``Repositories.put``."""
+        self._check()
+        return await super().put(store, url, refs, expected, credentials)
+
+    async def delete(
+        self,
+        store: Path,
+        url: str,
+        expected: Mapping[str, str],
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult]:
+        """As ``Repositories.delete``."""
+        self._check()
+        return await super().delete(store, url, expected, credentials)
+
+    async def push_to_origin(
+        self,
+        url: str,
+        refs: Mapping[str, str],
+        known: Collection[str] = (),
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult] | None:
+        """As ``Repositories.push_to_origin``."""
+        self._check()
+        return await super().push_to_origin(url, refs, known, credentials)

@@ -1,0 +1,215 @@
+"""kopf's part: its watches tell the store which object is different now, and nothing else.
+
+Handlers here decide nothing, patch nothing and are never retried: what they miss or repeat does
+no harm, since the reconcilers look at the store afresh.  kopf keeps the streams alive: it connects
+again, lists anew when a version is too old, and gives up streams that are silent for too long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import aiohttp
+import kopf
+from kopf import AiohttpSession
+
+from controller.resources.kinds import GROUP, VERSION, kinds
+from controller.store.base import StoreError
+from controller.store.kube import WATCHED, KubeStore
+from controller.store.kube_api import Api
+
+LOG = logging.getLogger(__name__)
+
+SERVER_SECONDS = 600
+"""After which the server ends a watch by itself, and it is begun anew."""
+CONNECT_SECONDS = 10.0
+REQUEST_SECONDS = 60.0
+SILENT_SECONDS = 70.0
+"""A stream without a byte for so long is begun anew (servers send a bookmark a minute)."""
+WORKERS = 50
+RELISTED_SECONDS = 1.0
+"""After the last object of a new listing of kopf's, ours looks for what is gone."""
+STOP_SECONDS = 5.0
+
+
+class WatchFailed(StoreError):
+    """The watches ended, and nothing is noticed any more: the process has to begin anew."""
+
+
+class _NoMemory(kopf.DiffBaseStorage):
+    """No copy of each object to compare with: there are no handlers of differences."""
+
+    def build(self, *, body: Any, extra_fields: Any = None) -> Any:
+        return {}
+
+    def fetch(self, *, body: Any) -> Any:
+        return None
+
+    def store(self, *, body: Any, patch: Any, essence: Any) -> None:
+        return None
+
+
+class Watches:
+    """The watch streams of one controller.
+
+    Args:
+        api: whose credentials are used.
+        store: is fed.
+        namespace: the only one; None: all.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        store: KubeStore,
+        namespace: str | None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._store = store
+        self._namespace = namespace
+        self._clock = clock
+        self._heard = clock()
+        self._relisted: dict[str, asyncio.TimerHandle] = {}
+        self._syncing: set[asyncio.Task[None]] = set()
+
+    def age(self) -> float:
+        """Seconds since the last byte of any watch, or the last list."""
+        return self._clock() - self._heard
+
+    def heard(self) -> None:
+        """Something came from the server."""
+        self._heard = self._clock()
+
+    async def run(self, started: Callable[[], None], stop: asyncio.Event) -> None:
+        """Watch until ``stop`` is set.
+
+        Args:
+            started: called when kopf has taken what it takes (signals among it).
+
+        Raises: WatchFailed.
+        """
+        clusterwide = self._namespace is None
+        tasks = await kopf.spawn_tasks(
+            registry=self._registry(),
+            settings=_settings(),
+            standalone=True,
+            clusterwide=clusterwide,
+            namespaces=[] if self._namespace is None else [self._namespace],
+            stop_flag=stop,
+        )
+        started()
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for handle in self._relisted.values():
+                handle.cancel()
+            for task in [*tasks, *self._syncing]:
+                task.cancel()
+            await asyncio.wait([*tasks, *self._syncing], timeout=STOP_SECONDS)
+        if not stop.is_set():
+            reasons = [str(t.exception() or "ended") for t in done if not t.cancelled()]
+            raise WatchFailed(f"the watches ended: {'; '.join(reasons) or 'cancelled'}")
+
+    def _registry(self) -> kopf.OperatorRegistry:
+        registry = kopf.OperatorRegistry()
+
+        async def login(**_: Any) -> AiohttpSession:
+            session = self._api.session(_response_class(self.heard))
+            return AiohttpSession(
+                server=self._api.configuration.host,
+                default_namespace=self._namespace,
+                aiohttp_session=session,
+            )
+
+        kopf.on.login(registry=registry)(login)
+        for kind in kinds():
+            if kind.kind in WATCHED:
+                kopf.on.event(GROUP, VERSION, kind.plural, registry=registry)(self._event)
+        return registry
+
+    async def _event(self, event: Any, **_: Any) -> None:
+        self.heard()
+        obj, type_ = dict(event["object"]), event["type"]
+        self._store.feed(obj, deleted=type_ == "DELETED")
+        if type_ is None:
+            self._listed(obj["kind"])
+
+    def _listed(self, kind: str) -> None:
+        """kopf lists anew: what was deleted meanwhile it does not tell."""
+        timer = self._relisted.pop(kind, None)
+        if timer is not None:
+            timer.cancel()
+        loop = asyncio.get_running_loop()
+        self._relisted[kind] = loop.call_later(RELISTED_SECONDS, self._begin_sync, kind)
+
+    def _begin_sync(self, kind: str) -> None:
+        self._relisted.pop(kind, None)
+        task = asyncio.get_running_loop().create_task(self._sync([kind]), name=f"sync {kind}")
+        self._syncing.add(task)
+        task.add_done_callback(self._syncing.discard)
+
+    async def resync(self, seconds: float) -> None:
+        """List everything now and then, whatever was missed, for ever."""
+        while True:
+            await asyncio.sleep(seconds)
+            await self._sync(WATCHED)
+
+    async def _sync(self, only: Any) -> None:
+        try:
+            await self._store.sync(only)
+        except StoreError as error:
+            LOG.warning("the list of %s failed: %s", ", ".join(only), error)
+        else:
+            self.heard()
+
+
+def _settings() -> kopf.OperatorSettings:
+    settings = kopf.OperatorSettings()
+    settings.posting.enabled = False
+    settings.scanning.disabled = True  # looking for CRDs and namespaces needs cluster-wide rights
+    settings.watching.server_timeout = SERVER_SECONDS
+    settings.watching.connect_timeout = CONNECT_SECONDS
+    settings.watching.inactivity_timeout = SILENT_SECONDS
+    settings.watching.reconnect_backoff = 0.5
+    settings.networking.request_timeout = REQUEST_SECONDS
+    settings.networking.connect_timeout = CONNECT_SECONDS
+    settings.queueing.worker_limit = WORKERS
+    settings.queueing.idle_timeout = 1.0
+    settings.execution.default_backoff = 5
+    settings.persistence.diffbase_storage = _NoMemory()
+    settings.process.ultimate_exiting_timeout = None
+    return settings
+
+
+def _response_class(heard: Callable[[], None]) -> type[aiohttp.ClientResponse]:
+    """A response that tells whenever a part of its body is read."""
+
+    class Heard(aiohttp.ClientResponse):
+        async def start(self, connection: Any) -> aiohttp.ClientResponse:
+            response = await super().start(connection)
+            self.content = cast(aiohttp.StreamReader, _Listening(self.content, heard))
+            return response
+
+    return Heard
+
+
+class _Listening:
+    """A stream reader that tells of what is read from it."""
+
+    def __init__(self, inner: aiohttp.StreamReader, heard: Callable[[], None]) -> None:
+        self._inner = inner
+        self._heard = heard
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def iter_chunked(self, size: int) -> AsyncIterator[bytes]:
+        async for chunk in self._inner.iter_chunked(size):
+            self._heard()
+            yield chunk
