@@ -29,7 +29,8 @@ from controller.store.base import (
     StoreError,
     StoreUnavailable,
 )
-from controller.store.kube_api import FIELD_MANAGER, Api, path_of
+from controller.store.kube_api import FIELD_MANAGER, Api
+from controller.store.kube_rest import path_of
 
 LOG = logging.getLogger(__name__)
 

@@ -10,37 +10,23 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
-from urllib.parse import quote
 
 import aiohttp
 from kubernetes.aio import client as kube
 from kubernetes.aio import config as kube_config
 
 from controller.resources import kinds
-from controller.store.base import (
-    AlreadyExists,
-    Conflict,
-    Forbidden,
-    Key,
-    NotFound,
-    Resource,
-    StoreError,
-    StoreUnavailable,
-)
+from controller.store.base import Key, Resource, StoreUnavailable
+from controller.store.kube_rest import BUSY, CHUNK, JSON_PATCH, path_of, refusal
 
 FIELD_MANAGER = "codeswarm-controller"
 REQUEST_SECONDS = 30.0
 """For one request, its answer included."""
-CHUNK = 500
-"""Objects in one page of a list."""
 CONNECTIONS = 32
 ATTEMPTS = 5
 FIRST_PAUSE, LAST_PAUSE = 0.25, 5.0
-JSON_PATCH = "application/json-patch+json"
-APPLY_PATCH = "application/apply-patch+yaml"
-_BUSY = frozenset({429, 500, 502, 503, 504})
 
 Query = Sequence[tuple[str, str]]
 
@@ -175,8 +161,8 @@ class Api:
                 if status < 400:
                     return data
                 known = status == 429 or method != "POST"
-                if status not in _BUSY or attempt == ATTEMPTS or not known:
-                    raise _refusal(status, data)
+                if status not in BUSY or attempt == ATTEMPTS or not known:
+                    raise refusal(status, data)
             await asyncio.sleep(max(after, pause * random.uniform(0.5, 1.0)))
             pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError("unreachable")
@@ -238,31 +224,6 @@ def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
     return str((chosen.get("context") or {}).get("namespace") or "")
 
 
-def path_of(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:
-    """The path of a kind's objects, of one of them, or of a part of one.
-
-    Args:
-        kind: one of ours, a core kind, or ``Lease`` and ``Event``.
-        namespace: None for all of them.
-    """
-    group, plural = _PATHS.get(kind) or _own(kind)
-    parts = [group, *(["namespaces", namespace] if namespace else []), plural]
-    parts += [part for part in (name, subresource) if part]
-    return "/" + "/".join(quote(part, safe="/" if part is group else "") for part in parts)
-
-
-_PATHS = {
-    "Lease": ("apis/coordination.k8s.io/v1", "leases"),
-    "Event": ("api/v1", "events"),
-}
-
-
-def _own(kind: str) -> tuple[str, str]:
-    found = kinds.get(kind)
-    group = f"apis/{found.api_version}" if found.group else f"api/{found.api_version}"
-    return group, found.plural
-
-
 def _plural_of(path: str) -> str:
     parts = path.split("/")
     if "namespaces" in parts:
@@ -272,17 +233,3 @@ def _plural_of(path: str) -> str:
 
 def _unreachable(error: BaseException) -> str:
     return f"the API server does not answer: {error or type(error).__name__}"
-
-
-def _refusal(status: int, answer: Mapping[str, Any]) -> StoreError:
-    message = str(answer.get("message") or f"HTTP status {status}")
-    reason = str(answer.get("reason") or "")
-    if status == 404:
-        return NotFound(message)
-    if status == 409:
-        return AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
-    if status == 403:
-        return Forbidden(message)
-    if status in _BUSY or status in (401, 410):  # 410: a list that took too long, to begin anew
-        return StoreUnavailable(f"the API server refuses: {message}")
-    return StoreError(message)

@@ -12,7 +12,8 @@ from typing import Any
 
 from controller.resources import kinds
 from controller.store.base import Key, NotFound, StoreError
-from controller.store.kube_api import FIELD_MANAGER, Api, path_of
+from controller.store.kube_api import FIELD_MANAGER, Api
+from controller.store.kube_rest import path_of
 
 LOG = logging.getLogger(__name__)
 
