@@ -10,6 +10,7 @@ from typing import Any
 
 from controller.reconcile.clock import Clock, stamp
 from controller.reconcile.infos import TaskInfo
+from controller.reconcile.observer import Observer
 from controller.reconcile.queue import WorkQueue
 from controller.reconcile.transcripts import Transcripts
 from controller.reconcile.turns import Turns
@@ -47,6 +48,8 @@ class Context:
     archives: Path
     sources: Sources = FILE_MODE
     """What besides stored objects manifests may refer to in this home."""
+    observer: Observer = field(default_factory=Observer)
+    """Who is told what happens."""
     world: World = field(default_factory=World)
     turns: Turns = field(default_factory=Turns)
     queue: WorkQueue = field(default_factory=WorkQueue)

@@ -102,6 +102,12 @@ class SwarmInfo:
     provider: str
     replicas: int = 0
     """Workers in its table as it is stored."""
+    states: Mapping[str, int] = field(default_factory=dict)
+    """How many of them are in which phase."""
+    used: Usage = ZERO
+    """As its status says."""
+    cost: str = ""
+    """In US dollars, as its status says; not a number where a price is missing."""
     halted: str = ""
     """A blocker reason that stops new turns (budget, quota)."""
     observed: bool = False
@@ -132,6 +138,10 @@ class ProjectInfo:
     timeout: float | None
     stall: float | None
     integrated: bool
+    used: Usage = ZERO
+    """As its status says."""
+    cost: str = ""
+    """In US dollars, as its status says; not a number where a price is missing."""
     lost: frozenset[str] = frozenset()
     """Heads of finished tasks that the remote no longer holds."""
     halted: str = ""
@@ -267,4 +277,6 @@ def project_info(obj: Resource) -> ProjectInfo:
         timeout=spec.get("taskTimeoutSeconds"),
         stall=spec.get("stallTimeoutSeconds"),
         integrated=(status.get("integration") or {}).get("state") == "Succeeded",
+        used=from_status(status.get("usage")),
+        cost=status.get("costUsd", ""),
     )

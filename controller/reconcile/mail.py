@@ -59,6 +59,7 @@ class Mail:
             if record is None:
                 continue
             turn = self._ctx.turns.apply(batch.job, record, now)
+            self._ctx.observer.heard(batch.job, record)
             self._wake_by(batch.job, record["event"], turn)
 
     def _keep(self, batch: RecordBatch) -> None:

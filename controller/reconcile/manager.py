@@ -49,6 +49,7 @@ class Manager:
         ctx.observed = self.observe
         ctx.refresh = self._dispatcher.refresh
         ctx.wake_dispatch = self._dispatcher.wake
+        ctx.queue.waited = ctx.observer.waited
         self._mail = Mail(ctx)
         self._tasks = TaskReconciler(ctx)
         self._handlers = {
@@ -131,26 +132,32 @@ class Manager:
         handler = self._handlers.get(key.kind)
         if handler is None:
             return None
-        begin = time.process_time()
+        begin, started, result = time.process_time(), time.perf_counter(), "success"
         try:
             return await handler(key)
         except Conflict:
+            result = "conflict"
             obj = self.ctx.store.get(key)
             if obj is not None:
                 self.observe(obj)
             return 0.01
         except NotFound:
+            result = "gone"
             return 0.01
         except ProviderError as error:
+            result = "provider"
             self.ctx.event_for(key, error.reason, str(error))
             return 2.0
         except StoreUnavailable as error:
+            result = "unavailable"
             LOG.error("%s: %s", key, error)
             return UNAVAILABLE_SECONDS
         except Exception as error:
+            result = "error"
             self.ctx.report(key, error)
             raise
         finally:
+            self.ctx.observer.passed(key, result, time.perf_counter() - started)
             if key.kind == "Project":
                 self._costs[key] = time.process_time() - begin
 
@@ -179,6 +186,7 @@ class Manager:
         if key.kind == "Task":
             info = self.ctx.world.forget_task(key)
             if info is not None:
+                self.ctx.observer.task_gone(info)
                 self._dispatcher.forget(info)
                 self._task_changed(info, None)
                 self._mail.orphaned(info)
@@ -206,6 +214,7 @@ class Manager:
 
     def _observe_task(self, obj: Resource, initial: bool) -> None:
         before, info = self.ctx.world.observe_task(obj)
+        self.ctx.observer.task(before, info, obj, initial)
         if initial:
             return
         self._dispatcher.refresh(info)
@@ -229,6 +238,7 @@ class Manager:
 
     def _observe_swarm(self, obj: Resource, initial: bool) -> None:
         before, info = self.ctx.world.observe_swarm(obj)
+        self.ctx.observer.swarm(info, obj, initial)
         if not initial and (before is None or before.accepted != info.accepted):
             self._dispatcher.wake()
             for task in self.ctx.world.targeting(info.key):

@@ -36,6 +36,8 @@ class WorkQueue:
         self._serial = itertools.count()
         self._wake = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
+        self.waited: Callable[[Key, float], None] = lambda key, seconds: None
+        """Told how long a key was ready before its pass (set by the manager)."""
 
     def add(self, key: Key, after: float = 0.0) -> None:
         """Ask for a pass of ``key`` in ``after`` seconds (0: as soon as possible)."""
@@ -90,6 +92,16 @@ class WorkQueue:
         return len(self._ready)
 
     @property
+    def running(self) -> int:
+        """Passes under way."""
+        return len(self._active)
+
+    @property
+    def scheduled(self) -> int:
+        """Keys that want a pass later."""
+        return len(self._due)
+
+    @property
     def busy(self) -> bool:
         """True while a pass runs or a key is ready."""
         return bool(self._ready or self._active)
@@ -122,7 +134,8 @@ class WorkQueue:
 
     def _take(self) -> Key:
         key = self._ready.popleft()
-        del self._queued[key]
+        since = self._queued.pop(key)
+        self.waited(key, asyncio.get_running_loop().time() - since)
         self._due.pop(key, None)  # this pass sees whatever that wish was for
         self._active.add(key)
         return key

@@ -41,6 +41,13 @@ class Transcripts:
         self._ends[job] = settled
         return settled
 
+    def place(self, job: str) -> tuple[str, str]:
+        """Namespace and swarm of a job whose transcript is open; empty if it is not."""
+        path = self._paths.get(job)
+        if path is None:
+            return "", ""
+        return path.parent.parent.name, path.parent.name.rpartition("-")[0]
+
     def last_seq(self, job: str) -> int:
         """The highest number of the last settled records; 0 if that cannot be told."""
         path, end = self._paths[job], self._settled[job]

@@ -6,11 +6,12 @@ Only reservations (a worker promised to a task whose status is being written) li
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.domain.paths import Claims
-from controller.domain.usage import ZERO, Usage
+from controller.domain.usage import ZERO, Usage, from_status
 from controller.reconcile.infos import (
     ProjectInfo,
     SwarmInfo,
@@ -255,7 +256,8 @@ class World:
         key = Key("Swarm", meta["namespace"], meta["name"])
         before = self.swarms.get(key)
         accepted, reason = is_accepted(obj)
-        effective = (obj.get("status") or {}).get("effective") or {}
+        status = obj.get("status") or {}
+        effective = status.get("effective") or {}
         provider, parameters = next(iter((effective.get("provider") or {}).items()), ("", {}))
         info = SwarmInfo(
             key=key,
@@ -266,7 +268,10 @@ class World:
             reason=reason,
             handle=SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {}),
             provider=provider,
-            replicas=len((obj.get("status") or {}).get("workers") or ()),
+            replicas=len(status.get("workers") or ()),
+            states=Counter(worker["phase"] for worker in status.get("workers") or ()),
+            used=from_status(status.get("usage")),
+            cost=status.get("costUsd", ""),
         )
         if before is not None and before.uid == info.uid:
             info.halted, info.workers = before.halted, before.workers
