@@ -172,3 +172,12 @@ class Provider(Protocol):
     async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
         """Remove what ended jobs left behind; None: everything of the swarm."""
         ...
+
+    async def discard_store(self, name: str) -> None:
+        """Remove the shared git store of a project that is gone, where this kind keeps any.
+
+        ``name`` is ``<project uid>.git``; one that is not there is fine.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
+        """
+        ...

@@ -181,6 +181,10 @@ class LocalProvider:
         kill_all(targets)
         self._children.reap()
 
+    def started(self) -> set[int]:
+        """Pids of the workers that this process started and has still to wait for."""
+        return self._children.pids()
+
     # --- mail --------------------------------------------------------------------------------
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
@@ -308,8 +312,31 @@ class LocalProvider:
                 top.rmdir()
             _remove_if_empty(top.parent)
 
+    async def discard_store(self, name: str) -> None:
+        """Remove a project's shared git store. Raises: ProviderError (``RemoveFailed``)."""
+        store = self._layout.stores / component(name)
+        try:
+            await self._in_thread(lambda: _remove_store(store))
+        except OSError as error:
+            raise ProviderError(
+                "RemoveFailed", f"{store} cannot be removed: {error.strerror or error}"
+            ) from error
+
     def _in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+
+def _remove_store(store: Path) -> None:
+    """A store and its lock. Raises: OSError."""
+    try:
+        folder = os.open(store.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        trees.remove(folder, store.name)
+        trees.remove(folder, f"{store.name}.lock")
+    finally:
+        os.close(folder)
 
 
 def _names(folder: int) -> list[str]:

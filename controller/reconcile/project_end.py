@@ -7,10 +7,12 @@ from controller.reconcile.project_repository import credentials_of
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
 from controller.store.base import Key, Resource, key_of
+from providers.base import ProviderError
 
 FINALIZER = "codeswarm.dev/refs"
 PATIENCE_SECONDS = 60.0
-"""How long a deletion waits for a remote that cannot be read; the refs then stay there."""
+"""How long a deletion waits for a remote or a provider that does not answer; what is there then
+stays."""
 
 
 class ProjectEnd:
@@ -45,13 +47,28 @@ class ProjectEnd:
             if problem.transient and self._ctx.clock.now() - since < PATIENCE_SECONDS:
                 return 5.0
             self._ctx.event(obj, "RefsKept", f"attempt refs stay: {problem.message}", warning=True)
+        try:
+            await self._discard_stores(obj)
+        except ProviderError as error:
+            if self._ctx.clock.now() - since < PATIENCE_SECONDS:
+                return 5.0
+            self._ctx.event(obj, "StoreKept", f"its git objects stay: {error}", warning=True)
         self._since.pop(key, None)
-        await self._ctx.repositories.discard(self._ctx.stores / f"{obj['metadata']['uid']}.git")
         finalizers = [f for f in obj["metadata"]["finalizers"] if f != FINALIZER]
         await self._ctx.store.update(
             {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}}
         )
         return None
+
+    async def _discard_stores(self, obj: Resource) -> None:
+        """Remove the shared git stores, ours and those where workers live.
+
+        Raises: ProviderError.
+        """
+        name = f"{obj['metadata']['uid']}.git"
+        await self._ctx.repositories.discard(self._ctx.stores / name)
+        for provider in self._ctx.providers.values():
+            await provider.discard_store(name)
 
     async def _collect(self, obj: Resource, key: Key) -> None:
         """Delete attempt refs whose commits a branch of the project holds."""

@@ -88,6 +88,11 @@ class FencedProvider:
         self._check()
         await self._inner.remove(swarm, jobs)
 
+    async def discard_store(self, name: str) -> None:
+        """As ``Provider.discard_store``."""
+        self._check()
+        await self._inner.discard_store(name)
+
 
 class FencedRepositories(Repositories):
     """Repositories that are changed only while ``check`` does not raise."""

@@ -186,6 +186,7 @@ class FakeProvider:
         self.observe_error: ProviderError | None = None
         self.launch_error: ProviderError | None = None
         self.deliver_error: ProviderError | None = None
+        self.discard_error: ProviderError | None = None
         self.system_ok = True
         self.script: Callable[[FakeJob, Record], Record | None] = lambda job, record: None
         """Replaces parts of ``turn_complete``'s data; None: success."""
@@ -315,6 +316,11 @@ class FakeProvider:
         for name in names if jobs is None else set(jobs) & names:
             self.calls.append(f"remove {name}")
             del self.jobs[swarm.uid, name]
+
+    async def discard_store(self, name: str) -> None:
+        self.calls.append(f"discard {name}")
+        if self.discard_error is not None:
+            raise self.discard_error
 
 
 class FakeRepositories:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from controller.repository.problems import RepositoryProblem, RepositoryReason
+from providers.base import ProviderUnreachable
 from tests.lab import API, project, swarm, work
 
 UNREADABLE = RepositoryProblem(RepositoryReason.UNREADABLE, "no route to host")
@@ -219,6 +220,36 @@ def test_a_project_is_deleted_while_its_remote_cannot_be_read(play):
         rig.delete("Project", "demo")
         await rig.until(lambda: rig.get("Task", "demo.a") is None, "the end", 200)
         assert rig.get("Project", "demo") is None
+
+    play(scenario)
+
+
+def test_the_git_store_on_the_side_of_the_workers_goes_with_its_project(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1), project(tasks=[work("a")]))
+        await rig.phase("Project", "demo", "Completed")
+        store = f"discard {rig.get('Project', 'demo')['metadata']['uid']}.git"
+        assert store not in rig.provider.calls
+        rig.provider.discard_error = ProviderUnreachable("WorkerHostUnreachable", "it is away")
+        rig.delete("Project", "demo")
+        await rig.pass_time(20)
+        assert rig.get("Project", "demo") is not None
+        rig.provider.discard_error = None
+        await rig.until(lambda: rig.get("Project", "demo") is None, "the end")
+        assert rig.provider.calls.count(store) > 1
+        assert not rig.reasons()["StoreKept"]
+
+    play(scenario)
+
+
+def test_a_git_store_that_cannot_be_reached_does_not_keep_its_project(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1), project(tasks=[work("a")]))
+        await rig.phase("Project", "demo", "Completed")
+        rig.provider.discard_error = ProviderUnreachable("WorkerHostUnreachable", "it is away")
+        rig.delete("Project", "demo")
+        await rig.until(lambda: rig.get("Project", "demo") is None, "the end", 200)
+        assert rig.reasons()["StoreKept"] == 1
 
     play(scenario)
 
