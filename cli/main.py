@@ -41,6 +41,7 @@ SECTIONS = {
         "up": "cli.controller:up",
         "down": "cli.controller:down",
         "stop-all": "cli.controller:stop_all",
+        "worker-host": "cli.worker_host:worker_host",
         "controller": "cli.controller_run:controller",
     },
     "Without a file": {
@@ -134,6 +135,11 @@ cli = Root(
 def main() -> NoReturn:
     """Entry point of the program."""
     cli.main(prog_name="codeswarm")
+
+
+def plugin() -> NoReturn:
+    """Entry point of ``kubectl codeswarm``: the current context's cluster is meant."""
+    cli.main(prog_name="kubectl codeswarm", obj=Session(cluster=True))
 
 
 if __name__ == "__main__":

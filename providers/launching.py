@@ -95,6 +95,11 @@ class Children:
         with self._lock:
             self._exits[job] = text
 
+    def pids(self) -> set[int]:
+        """Those that are not reaped yet."""
+        with self._lock:
+            return {child.pid for child in self._running.values()}
+
     def exit_of(self, job: str) -> str | None:
         """``exit N`` or ``signal N`` of a reaped worker."""
         with self._lock:

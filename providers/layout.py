@@ -23,13 +23,18 @@ def component(name: str) -> str:
 
     Raises: ProviderError (``InvalidName``) for ``..``, separators, hidden and empty names.
     """
-    if not _COMPONENT.match(name):
+    if not is_component(name):
         raise ProviderError(
             "InvalidName",
             f"{name!r} cannot name a folder: letters, digits, '-', '_' and '.' are allowed, "
             "beginning with a letter or digit, up to 255 of them",
         )
     return name
+
+
+def is_component(name: object) -> bool:
+    """Whether this is a text that is safe as one component of a path."""
+    return isinstance(name, str) and _COMPONENT.match(name) is not None
 
 
 @dataclass(frozen=True, slots=True)

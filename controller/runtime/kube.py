@@ -31,6 +31,7 @@ from controller.store.base import Forbidden, NotFound, StoreError, StoreUnavaila
 from controller.store.kube import KubeStore
 from controller.store.kube_api import Api, connect
 from providers.base import Provider, ProviderError
+from providers.hosted import HostedProvider
 from providers.local import LocalProvider
 
 LOG = logging.getLogger("codeswarm")
@@ -190,6 +191,9 @@ class KubeController:
 
     def _local(self, epoch: int) -> Provider:
         """Workers in this process's own surroundings, or in the container beside it."""
+        socket = os.environ.get(HOST_VARIABLE)
+        if socket:
+            return HostedProvider(Path(socket), epoch, archives=self._home.archives)
         return LocalProvider(self._home.workspaces)
 
     async def _unless_stopped(self, work: Awaitable[Any], *beside: asyncio.Task[None]) -> bool:
