@@ -54,6 +54,17 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Http:
+    """Where the controller listens."""
+
+    enabled: bool = True
+    host: str = ""
+    """Empty: the home's own default."""
+    port: int = 4000
+    """0: any free one."""
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything in ``config.yaml``; the defaults are those of an absent file."""
 
@@ -63,6 +74,7 @@ class Settings:
     """US dollars an hour."""
     env_profiles: Mapping[str, EnvProfile] = field(default_factory=lambda: _NOTHING)
     limits: Limits = field(default_factory=Limits)
+    http: Http = field(default_factory=Http)
     file_roots: tuple[str, ...] = ()
     allowed_env: tuple[str, ...] = ()
 
@@ -123,7 +135,7 @@ def _checked(document: Parsed, source: str) -> dict[str, Any]:
 
 
 def _decode(value: Mapping[str, Any]) -> Settings:
-    limits = value.get("limits", {})
+    limits, http = value.get("limits", {}), value.get("http", {})
     return Settings(
         model_pricing=_frozen(
             {price_key(k): _price(v) for k, v in value.get("modelPricing", {}).items()}
@@ -136,6 +148,7 @@ def _decode(value: Mapping[str, Any]) -> Settings:
             local_workers=limits["localWorkers"],
             infrastructure_retries=limits["infrastructureRetries"],
         ),
+        http=Http(enabled=http["enabled"], host=http.get("host", ""), port=http["port"]),
         file_roots=tuple(value.get("fileRoots", ())),
         allowed_env=tuple(value.get("allowedEnv", ())),
     )

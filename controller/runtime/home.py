@@ -72,6 +72,11 @@ class Home:
         return self.root / "controller.lock"
 
     @property
+    def http(self) -> Path:
+        """Where the running controller listens, and the token for it (0600)."""
+        return self.root / "http.json"
+
+    @property
     def wake(self) -> Path:
         """FIFO by which a writer of desired state wakes the controller; only a hint."""
         return self.root / "wake"

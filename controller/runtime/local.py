@@ -13,6 +13,9 @@ import logging
 import signal
 import sys
 
+from controller.http.health import Health
+from controller.http.local import LocalHttp
+from controller.http.monitor import Monitor
 from controller.reconcile.clock import SystemClock
 from controller.reconcile.context import Context
 from controller.reconcile.manager import Manager
@@ -45,25 +48,31 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
     try:
         epoch = database.next_epoch()
         await store.collect_orphans()
-        manager = Manager(
-            Context(
-                store=store,
-                clock=SystemClock(),
-                epoch=epoch,
-                providers={"local": LocalProvider(home.workspaces)},
-                repositories=Repositories(),
-                settings=configuration,
-                transcripts=Transcripts(home.transcripts),
-                stores=home.workspaces / "stores",
-                archives=home.archives,
-            )
+        monitor = Monitor()
+        ctx = Context(
+            store=store,
+            clock=SystemClock(),
+            epoch=epoch,
+            providers={"local": LocalProvider(home.workspaces)},
+            repositories=Repositories(),
+            settings=configuration,
+            transcripts=Transcripts(home.transcripts),
+            stores=home.workspaces / "stores",
+            archives=home.archives,
+            observer=monitor,
         )
+        monitor.watch(ctx)
+        manager = Manager(ctx)
         manager.start()
+        health = Health(lambda: (True, ""), oldest=ctx.queue.oldest)
+        http = LocalHttp(configuration.http, health, monitor, home.transcripts, home.http)
+        http.start()
         lock.acquire(epoch)
         gc.freeze()
         LOG.info("controller of %s is up, epoch %d", home.root, epoch)
         await _until(stop, home, lock)
         LOG.info("stopping; workers run on")
+        await http.stop()
         await manager.stop()
     finally:
         await store.close()

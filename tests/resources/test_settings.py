@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from controller.resources.settings import Limits, Settings, SettingsError, load, price_key
+from controller.resources.settings import Http, Limits, Settings, SettingsError, load, price_key
 
 FULL = """
 modelPricing:
@@ -19,6 +19,7 @@ instancePricing: {c7i.4xlarge: "0.714"}
 envProfiles:
   gateway: {env: {ANTHROPIC_BASE_URL: "${GATEWAY_URL}"}, model: claude-sonnet-5-5}
 limits: {localWorkers: 8}
+http: {host: "::1", port: 0}
 fileRoots: [/srv/texts]
 allowedEnv: [OPENAI_API_KEY]
 """
@@ -43,6 +44,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert found.env_profiles["gateway"].env == {"ANTHROPIC_BASE_URL": "${GATEWAY_URL}"}
     assert found.env_profiles["gateway"].model == "claude-sonnet-5-5"
     assert found.limits == Limits(local_workers=8, infrastructure_retries=10)
+    assert found.http == Http(enabled=True, host="::1", port=0)
     assert found.file_roots == ("/srv/texts",) and found.allowed_env == ("OPENAI_API_KEY",)
 
 
@@ -58,6 +60,8 @@ def test_everything_is_read(tmp_path: Path) -> None:
             "config.yaml:3: limits.localWorkers: must be at least 1",
         ),
         ("fileRoots: [relative]\n", "fileRoots[0]"),
+        ("http: {port: 65536}\n", "config.yaml:1: http.port: must be at most 65535"),
+        ("http: {host: 'a b'}\n", "config.yaml:1: http.host"),
         (
             'modelPricing:\n  m: {inputTokensUsdPerM: "-1", outputTokensUsdPerM: "1"}\n',
             'config.yaml:2: modelPricing.m.inputTokensUsdPerM: "-1" is not valid',
