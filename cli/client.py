@@ -32,6 +32,8 @@ class ControllerState:
     running: bool
     detail: str
     """``pid 4711, epoch 3``, or why it does not run."""
+    remedy: str = ""
+    """What to do where it does not run."""
 
 
 class Transcript(Protocol):

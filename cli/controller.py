@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 def up() -> None:
     """Run the controller in the foreground; Ctrl-C stops it, workers run on.
 
-    `apply` starts it in the background by itself when none runs.
+    `apply` starts it in the background by itself when none runs. In a cluster the controller is
+    a Deployment; this verb then says how to start it.
 
     \b
     Examples:
@@ -32,6 +33,7 @@ def up() -> None:
     """
     from cli import process
 
+    _not_in_a_cluster("up", "1")
     home = session().home.ensure()
     found = process.state(home)
     if found.running:
@@ -48,7 +50,8 @@ def up() -> None:
 
 @verb("down")
 def down() -> None:
-    """Stop the controller. Workers run on, and are adopted at its next start.
+    """Stop the controller. Workers run on, and are adopted at its next start. (In a cluster this
+    verb only says how.)
 
     \b
     Example:
@@ -56,6 +59,7 @@ def down() -> None:
     """
     from cli import process
 
+    _not_in_a_cluster("down", "0")
     pid = process.stop(session().home)
     if pid is None:
         click.echo("no controller runs")
@@ -63,12 +67,30 @@ def down() -> None:
         click.echo(f"controller stopped (pid {pid}); workers run on")
 
 
+def _not_in_a_cluster(word: str, replicas: str) -> None:
+    """Raises: CliError, in a cluster, with what to do there."""
+    about = session()
+    if not about.in_cluster:
+        return
+    from cli.kube_controller import kubectl
+
+    command = kubectl(about.place.context)
+    restart = f"; `{command} rollout restart deployment/codeswarm` begins it anew"
+    raise CliError(
+        f"`{word}` belongs to the file home; in a cluster the controller is a Deployment: "
+        f"`{command} scale deployment/codeswarm --replicas={replicas}`"
+        f"{restart if word == 'up' else ''}"
+    )
+
+
 @verb("stop-all")
 @click.option("-y", "--yes", is_flag=True, help="Do not ask.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="In a cluster: of every namespace.")
 @click.option("--force", is_flag=True, help="End workers at once, without their grace period.")
 @click.option("--timeout", type=duration, default="5m", show_default=True, metavar="TIME")
-def stop_all(*, yes: bool, force: bool, timeout: float) -> None:
-    """Delete every swarm of every namespace and wait until all workers are gone.
+def stop_all(*, yes: bool, all_namespaces: bool, force: bool, timeout: float) -> None:
+    """Delete every swarm of every namespace and wait until all workers are gone. In a cluster,
+    which others may share, it is the swarms of one namespace unless -A is given.
 
     Projects and tasks stay, and what they have finished stays in their branches.
 
@@ -76,15 +98,18 @@ def stop_all(*, yes: bool, force: bool, timeout: float) -> None:
     Examples:
       codeswarm stop-all
       codeswarm stop-all -y --force
+      codeswarm stop-all --context team -A
     """
     from cli.delete import mark_forced
 
-    client = session().client
-    keys = _swarms(client)
+    about = session()
+    client = about.client
+    space = about.namespace if about.in_cluster and not all_namespaces else None
+    keys = _swarms(client, space)
     if not keys:
-        click.echo("no swarms")
+        click.echo("no swarms" if space is None else f"no swarms in namespace {space}")
         return
-    names = ", ".join(key.name for key in keys)
+    names = ", ".join(key.name if space else f"{key.namespace}/{key.name}" for key in keys)
     if not yes:
         click.confirm(f"Delete {len(keys)} swarm(s) ({names}) and end their workers?", abort=True)
     with closing(client.watch()) as watch:
@@ -95,7 +120,7 @@ def stop_all(*, yes: bool, force: bool, timeout: float) -> None:
                 client.delete(key)
             except NotFound:
                 continue
-        if _swarms(client):
+        if _swarms(client, space):
             client.ensure_controller(lambda text: click.echo(text, err=True))
         deadline = time.monotonic() + timeout
         while left := [key for key in keys if client.get(key) is not None]:
@@ -107,6 +132,6 @@ def stop_all(*, yes: bool, force: bool, timeout: float) -> None:
     click.echo(f"{len(keys)} swarm(s) deleted, all workers have ended")
 
 
-def _swarms(client: Client) -> list[Key]:
-    found = client.list("Swarm", None)
+def _swarms(client: Client, namespace: str | None) -> list[Key]:
+    found = client.list("Swarm", namespace)
     return [Key("Swarm", o["metadata"]["namespace"], o["metadata"]["name"]) for o in found]

@@ -8,10 +8,10 @@ import sys
 import click
 
 from cli.errors import UNAVAILABLE, CliError
-from cli.session import session, verb
+from cli.session import common_options, session, verb
 
 
-@click.group("controller")
+@click.group("controller", params=common_options())
 def controller() -> None:
     """The controller as a process of its own."""
 
@@ -23,15 +23,7 @@ def controller() -> None:
     help="Serve a Kubernetes cluster. In a pod this is understood.",
 )
 @click.option("--all-namespaces", is_flag=True, help="Serve every namespace.")
-@click.option(
-    "--kubeconfig",
-    metavar="FILE",
-    help="How to reach the cluster.  [default: the pod's ServiceAccount, else $KUBECONFIG]",
-)
-@click.option("--context", metavar="NAME", help="A context of the kubeconfig.")
-def run(
-    *, kubernetes: bool, all_namespaces: bool, kubeconfig: str | None, context: str | None
-) -> int:
+def run(*, kubernetes: bool, all_namespaces: bool) -> int:
     """Converge a cluster's swarms, projects and tasks until SIGTERM or Ctrl-C; workers run on.
 
     It serves one namespace: that of -n, else the pod's own or that of the kubeconfig's context.
@@ -46,7 +38,7 @@ def run(
     from controller.runtime import kube
 
     known = session()
-    if not (kubernetes or kubeconfig or context or kube.in_pod()):
+    if not (kubernetes or known.in_cluster or kube.in_pod()):
         raise CliError(
             "this is no pod: say --kubernetes to serve a cluster, "
             "or use `codeswarm up` for the file-backed home",
@@ -61,8 +53,8 @@ def run(
     options = kube.Options(
         namespace=known.namespace if known.namespace_given else "",
         all_namespaces=all_namespaces,
-        kubeconfig=kubeconfig,
-        context=context,
+        kubeconfig=known.kubeconfig,
+        context=known.context,
     )
     return kube.run(options, known.home)
 

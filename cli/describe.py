@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import ages, describe_kinds, outline, table
+from cli import ages, describe_kinds, last_applied, outline, table
 from cli.selectors import by_labels, find, key, label_predicate, parse
 from cli.session import session, verb
 from controller.resources.conditions import OWNED
@@ -73,7 +73,7 @@ def _head(obj: Resource, status: dict[str, Any], now: float) -> list[tuple[str, 
         ("Name", meta["name"]),
         ("Namespace", meta.get("namespace", "default")),
         *_map("Labels", meta.get("labels")),
-        *_map("Annotations", meta.get("annotations")),
+        *_map("Annotations", last_applied.without(obj)["metadata"].get("annotations")),
         ("API Version", obj["apiVersion"]),
         ("Kind", obj["kind"]),
         ("UID", meta.get("uid", "")),

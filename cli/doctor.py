@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -16,22 +17,36 @@ if TYPE_CHECKING:
 
 @verb("doctor")
 def doctor() -> None:
-    """Check Python, git, the home, the controller, disk space and left-over workers.
+    """Check Python, git, the home, the controller, disk space and left-over workers; in a cluster
+    the server, its kinds, your rights, the controller and whether transcripts can be read.
 
     Exits with 1 when something fails that Codeswarm cannot do without.
 
     \b
-    Example:
+    Examples:
       codeswarm doctor
+      codeswarm doctor --context team -n agents
     """
-    from cli import checks
-
     failed = False
-    for check in checks.run(session().home):
+    for check in _checks():
         failed = failed or check.level == "FAIL"
         click.echo(line(check))
     if failed:
         raise click.exceptions.Exit(FAILURE)
+
+
+def _checks() -> Iterator[Check]:
+    about = session()
+    if about.in_cluster:
+        from cli import kube_checks
+        from cli.kube_client import KubeClient
+
+        client = about.client
+        assert isinstance(client, KubeClient)
+        return kube_checks.run(client, about.namespace)
+    from cli import checks
+
+    return checks.run(about.home)
 
 
 def line(check: Check) -> str:

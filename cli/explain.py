@@ -49,7 +49,7 @@ def explain(*, what: str) -> None:
         click.echo(clean(line))
     state = about.client.controller()
     if not state.running and outcomes.of(obj) is None:
-        click.echo("no controller runs, so nothing will change: start it with `codeswarm up`")
+        click.echo(f"no controller runs, so nothing will change: {state.remedy}")
 
 
 def text_of(about: Session, obj: Resource) -> Iterator[str]:

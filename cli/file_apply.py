@@ -28,7 +28,7 @@ def apply(
     """
     admission = _Admission(len(documents))
     requests = [
-        ApplyRequest(prepared(document, namespace), admission.of(document), _schema(document))
+        ApplyRequest(prepared(document, namespace), admission.of(document), schema_of(document))
         for document in documents
         if admission.storable(document)
     ]
@@ -57,9 +57,28 @@ def prepared(document: Document, namespace: str) -> Resource:
     return {**document.obj, "metadata": metadata}
 
 
-def _schema(document: Document) -> dict[str, Any] | None:
+def schema_of(document: Document) -> dict[str, Any] | None:
+    """The schema of a document's kind, which tells how its lists are merged."""
     kind = kinds.get(document.obj["kind"])
     return kinds.open_api_schema(kind.kind) if kind.group else None
+
+
+def head_fault(document: Document) -> str | None:
+    """What is wrong with a document whose object cannot even be looked up; None: nothing."""
+    obj = document.obj
+    known = {kind.kind: kind.api_version for kind in kinds.kinds()}
+    kind = obj.get("kind")
+    if (
+        isinstance(kind, str)
+        and known.get(kind) == obj.get("apiVersion")
+        and not list(metadata_errors(obj.get("metadata")))
+    ):
+        return None
+    try:
+        admit(obj)
+    except Invalid as invalid:
+        return document.explain(invalid)
+    raise AssertionError("admission takes what has no name")
 
 
 class _Admission:
@@ -72,20 +91,10 @@ class _Admission:
 
     def storable(self, document: Document) -> bool:
         """Whether kind and metadata are good enough to look the object up."""
-        obj = document.obj
-        known = {kind.kind: kind.api_version for kind in kinds.kinds()}
-        kind = obj.get("kind")
-        if (
-            isinstance(kind, str)
-            and known.get(kind) == obj.get("apiVersion")
-            and not list(metadata_errors(obj.get("metadata")))
-        ):
-            return True
-        try:
-            admit(obj)
-        except Invalid as invalid:
-            self._faults.append(document.explain(invalid))
-        return False
+        fault = head_fault(document)
+        if fault is not None:
+            self._faults.append(fault)
+        return fault is None
 
     def expect(self, requests: int) -> None:
         """So many documents will be admitted; with none, what is wrong is raised at once."""

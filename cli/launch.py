@@ -65,6 +65,11 @@ def launch(
     """
     about = session()
     client = about.client
+    if agents is not None and about.in_cluster:
+        raise CliError(
+            "--agents: a folder of this machine is not there in a cluster; put its files into a "
+            "ConfigMap and name that in a manifest (spec.agent.persona.configMapRef)"
+        )
     agent = {"runtime": runtime, "model": model}
     spec: dict[str, Any] = {"replicas": nodes}
     annotations = {}

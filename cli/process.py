@@ -29,7 +29,8 @@ def state(home: Home) -> ControllerState:
     """Whether a controller runs on the home."""
     holder = ControllerLock(home).holder()
     if holder is None:
-        return ControllerState(False, "not running; `codeswarm up` or the next apply starts it")
+        text = "not running; `codeswarm up` or the next apply starts it"
+        return ControllerState(False, text, "start it with `codeswarm up`")
     if not holder.epoch:
         return ControllerState(True, f"starting, pid {holder.pid}")
     return ControllerState(True, f"pid {holder.pid}, epoch {holder.epoch}")

@@ -40,8 +40,9 @@ def resume_preview(*, name: str) -> None:
     obj = find(about.client, Key("Project", about.namespace, name.removeprefix("project/")))
     rows = preview(about, obj)
     click.echo(table.render(["TASK", "NOW", "NEXT"], rows), nl=False)
-    if not about.client.controller().running:
-        click.echo("no controller runs: this happens once it is started (`codeswarm up`)", err=True)
+    state = about.client.controller()
+    if not state.running:
+        click.echo(f"no controller runs; this happens once one does: {state.remedy}", err=True)
 
 
 def preview(about: Session, obj: Resource) -> list[Row]:

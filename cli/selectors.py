@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from cli.errors import CliError, suggestion
 from controller.resources import kinds as registry
-from controller.store.base import Key
+from controller.store.base import Forbidden, Key
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -114,7 +114,10 @@ def find(client: Client, wanted: Key) -> Resource:
 
 def not_found(client: Client, wanted: Key) -> CliError:
     """The error for a name that no object has."""
-    known = (obj["metadata"]["name"] for obj in client.list(wanted.kind, wanted.namespace))
+    try:
+        known = [obj["metadata"]["name"] for obj in client.list(wanted.kind, wanted.namespace)]
+    except Forbidden:
+        known = []
     hint = suggestion(wanted.name, known)
     kind = registry.get(wanted.kind).singular
     return CliError(f'{kind} "{wanted.name}" not found in namespace "{wanted.namespace}"{hint}')

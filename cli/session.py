@@ -1,19 +1,22 @@
-"""What one invocation knows: namespace, home, verbosity; and the client made from them."""
+"""What one invocation knows: home or cluster, namespace, verbosity; and the client made from it."""
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from cli.client import Client
+    from cli.kube_config import Place
     from controller.runtime.home import Home
 
 
+CONTEXT_VARIABLE = "CODESWARM_CONTEXT"
 _NAMESPACE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 
 
@@ -21,11 +24,63 @@ _NAMESPACE = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?\Z")
 class Session:
     """Filled by the options that every verb takes; lives in click's root context."""
 
-    namespace: str = "default"
-    namespace_given: bool = False
+    cluster: bool = False
+    """Whether a cluster is meant without being named: the program is kubectl's plugin."""
     home_path: str | None = None
+    kubeconfig: str | None = None
     verbose: bool = False
+    _namespace: str | None = None
+    _context: str | None = None
+    _place: Place | None = None
     _client: Client | None = None
+    _closing: bool = field(default=False, repr=False)
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of what is named: that of ``-n``, else of the context, else default."""
+        if self._namespace is not None:
+            return self._namespace
+        return self.place.namespace if self.in_cluster else "default"
+
+    @namespace.setter
+    def namespace(self, value: str) -> None:
+        self._namespace = value
+
+    @property
+    def namespace_given(self) -> bool:
+        """Whether ``-n`` was given."""
+        return self._namespace is not None
+
+    @property
+    def context(self) -> str | None:
+        """The context that was named; None: the file home, or the current context."""
+        if self._context is None and self.home_path is None:
+            return os.environ.get(CONTEXT_VARIABLE) or None
+        return self._context or None
+
+    @context.setter
+    def context(self, value: str) -> None:
+        self._context = value
+
+    @property
+    def in_cluster(self) -> bool:
+        """Whether the objects are in a Kubernetes cluster."""
+        return self.cluster or self.kubeconfig is not None or self.context is not None
+
+    @property
+    def place(self) -> Place:
+        """The cluster: a context of a kubeconfig.
+
+        Raises: CliError.
+        """
+        if self._place is None:
+            from cli.errors import USAGE, CliError
+            from cli.kube_config import place
+
+            if self.home_path is not None:
+                raise CliError("--home names a file home; it does not go with a cluster", USAGE)
+            self._place = place(self.kubeconfig, self.context)
+        return self._place
 
     @property
     def home(self) -> Home:
@@ -38,10 +93,23 @@ class Session:
     def client(self) -> Client:
         """The way to the objects, opened at first use."""
         if self._client is None:
-            from cli.file_client import FileClient
-
-            self._client = FileClient(self.home)
+            self._client = self._open()
         return self._client
+
+    def _open(self) -> Client:
+        if self.in_cluster:
+            from cli.kube_client import KubeClient
+
+            return KubeClient(self.place, self.namespace)
+        from cli.file_client import FileClient
+
+        return FileClient(self.home)
+
+    def close_with(self, ctx: click.Context) -> None:
+        """Close when the context ends what was opened."""
+        if not self._closing:
+            self._closing = True
+            ctx.call_on_close(self.close)
 
     def close(self) -> None:
         """Close what was opened."""
@@ -55,7 +123,7 @@ def session() -> Session:
     root = click.get_current_context().find_root()
     if not isinstance(root.obj, Session):
         root.obj = Session()
-        root.call_on_close(root.obj.close)
+    root.obj.close_with(root)
     return root.obj
 
 
@@ -66,13 +134,22 @@ def _namespace(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise click.BadParameter(
             'lower-case letters, digits and "-", at most 63, as in "team-a"', ctx=ctx, param=param
         )
-    found = session()
-    found.namespace, found.namespace_given = value, True
+    session().namespace = value
 
 
 def _home(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
     if value is not None:
         session().home_path = value
+
+
+def _context(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        session().context = value
+
+
+def _kubeconfig(ctx: click.Context, param: click.Parameter, value: str | None) -> None:
+    if value is not None:
+        session().kubeconfig = value
 
 
 def _verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -81,14 +158,14 @@ def _verbose(ctx: click.Context, param: click.Parameter, value: bool) -> None:
 
 
 def common_options() -> list[click.Parameter]:
-    """``-n``, ``--home`` and ``-v``, which stand before or after the verb."""
+    """``-n``, ``--home``, ``--context``, ``--kubeconfig`` and ``-v``: before or after the verb."""
     return [
         click.Option(
             ["-n", "--namespace"],
             metavar="NAME",
             expose_value=False,
             callback=_namespace,
-            help="Namespace of the objects.  [default: default]",
+            help="Namespace of the objects.  [default: the context's, else default]",
         ),
         click.Option(
             ["--home"],
@@ -96,6 +173,20 @@ def common_options() -> list[click.Parameter]:
             expose_value=False,
             callback=_home,
             help="State directory.  [default: $CODESWARM_HOME or ~/.codeswarm]",
+        ),
+        click.Option(
+            ["--context"],
+            metavar="NAME",
+            expose_value=False,
+            callback=_context,
+            help="Work on the Kubernetes cluster of this context.  [default: $CODESWARM_CONTEXT]",
+        ),
+        click.Option(
+            ["--kubeconfig"],
+            metavar="FILE",
+            expose_value=False,
+            callback=_kubeconfig,
+            help="Work on the Kubernetes cluster of this file.  [default: $KUBECONFIG]",
         ),
         click.Option(
             ["-v", "--verbose"],

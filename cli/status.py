@@ -39,7 +39,10 @@ def status(*, swarm: str | None) -> None:
     state = about.client.controller()
     running = style.paint("running", "good") if state.running else style.paint("stopped", "warn")
     click.echo(f"Controller  {running} ({state.detail})")
-    click.echo(f"Home        {about.home.root}")
+    if about.in_cluster:
+        click.echo(f"Context     {about.place.context}, namespace {about.namespace}")
+    else:
+        click.echo(f"Home        {about.home.root}")
     if swarm is not None:
         _one(swarm.removeprefix("swarm/"))
         return

@@ -49,6 +49,7 @@ def _live(about: Session, console: Console, all_namespaces: bool) -> None:
     """Draw anew when something changes, and once a second for the ages."""
     from rich.live import Live
 
+    pause = 1.0 if about.in_cluster else 0.1  # a frame costs a cluster several requests
     with (
         closing(about.client.watch()) as watch,
         Live(console=console, screen=True, auto_refresh=False) as live,
@@ -56,4 +57,4 @@ def _live(about: Session, console: Console, all_namespaces: bool) -> None:
         while True:
             live.update(_frame(about, all_namespaces), refresh=True)
             watch.wait(1.0)
-            time.sleep(0.1)  # at most ten frames a second
+            time.sleep(pause)

@@ -46,6 +46,12 @@ def order_of(job: str) -> tuple[str, int, int]:
     return job, 0, 0
 
 
+def swarm_of(folder: str) -> str | None:
+    """The swarm of a folder ``<swarm>-<uid8>``; None if it is none."""
+    match = _FOLDER.match(folder)
+    return match["swarm"] if match else None
+
+
 def find(
     root: Path, namespace: str, *, swarm: str | None, jobs: Sequence[str] | None
 ) -> list[TranscriptFile]:
@@ -73,7 +79,7 @@ def _folders(root: Path, namespace: str, swarm: str | None) -> Iterator[Path]:
         return
     found = []
     for path in space.iterdir():
-        match = _FOLDER.match(path.name)
-        if match and (swarm is None or match["swarm"] == swarm):
+        found_swarm = swarm_of(path.name)
+        if found_swarm is not None and swarm in (None, found_swarm):
             found.append((path.stat().st_mtime_ns, path))
     yield from (path for _, path in sorted(found))

@@ -89,7 +89,7 @@ def three_way(
 def _value(last: Any, wanted: Any, live: Any, schema: Schema | None) -> Any:
     if isinstance(wanted, Mapping):
         return three_way(_map(last), wanted, _map(live), schema)
-    keys = _list_keys(schema)
+    keys = list_keys(schema)
     if isinstance(wanted, list) and keys and schema is not None:
         return _list_map(last, wanted, live, keys, schema.get("items"))
     return wanted
@@ -133,7 +133,8 @@ def _key_part(item: Mapping[str, Any], name: str, items: Schema | None) -> Any:
     return node.get("default") if value is None and node is not None else value
 
 
-def _list_keys(schema: Schema | None) -> tuple[str, ...]:
+def list_keys(schema: Schema | None) -> tuple[str, ...]:
+    """The keys of a list that is a map; none for any other node."""
     if schema is None or schema.get("x-kubernetes-list-type") != "map":
         return ()
     return tuple(schema.get("x-kubernetes-list-map-keys", ()))

@@ -39,6 +39,10 @@ class Cause:
     message: str
 
 
+class Expired(StoreUnavailable):
+    """The version to go on from is too old: everything is to be read again."""
+
+
 class Rejected(StoreError):
     """The server does not take the request as it is."""
 
@@ -81,7 +85,9 @@ def refusal(status: int, answer: Mapping[str, Any]) -> StoreError:
         return AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
     if status == 403:
         return Forbidden(message)
-    if status in BUSY or status in (401, 410):  # 410: a list that took too long, to begin anew
+    if status == 410:
+        return Expired(f"the API server refuses: {message}")
+    if status in BUSY or status == 401:
         return StoreUnavailable(f"the API server refuses: {message}")
     return Rejected(message, _causes(answer))
 
