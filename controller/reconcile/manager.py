@@ -24,6 +24,7 @@ from controller.store.base import (
     Key,
     NotFound,
     Resource,
+    StoreError,
     StoreUnavailable,
     key_of,
 )
@@ -152,6 +153,11 @@ class Manager:
             result = "unavailable"
             LOG.error("%s: %s", key, error)
             return UNAVAILABLE_SECONDS
+        except StoreError as error:
+            result = "refused"  # by its rules or for want of rights: again, less and less often
+            LOG.error("%s: %s", key, error)
+            self.ctx.event_for(key, "NotStored", str(error))
+            raise
         except Exception as error:
             result = "error"
             self.ctx.report(key, error)

@@ -19,7 +19,8 @@ class Observer:
         """A pass has ended.
 
         Args:
-            result: ``success``, ``conflict``, ``gone``, ``provider``, ``unavailable`` or ``error``.
+            result: ``success``, ``conflict``, ``gone``, ``provider``, ``unavailable``, ``refused``
+                or ``error``.
             seconds: from its begin to its end, what it waited for included.
         """
 

@@ -17,6 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from controller.http.health import Health
+from controller.http.kube_auth import KubeAuth
+from controller.http.listen import listen, url_of
+from controller.http.monitor import Monitor
+from controller.http.service import Service
 from controller.reconcile.clock import SystemClock
 from controller.reconcile.context import Context
 from controller.reconcile.manager import Manager
@@ -78,6 +83,8 @@ class KubeController:
         self._watches: Watches | None = None
         self._manager: Manager | None = None
         self._waits = "it starts"
+        self._monitor = Monitor()
+        self._health = Health(lambda: self.ready)
 
     @property
     def ready(self) -> tuple[bool, str]:
@@ -87,16 +94,13 @@ class KubeController:
             return False, f"waits for the lease that {lease.waits_for} holds"
         return self._manager is not None, self._waits
 
-    def heard(self) -> float:
-        """Seconds since the last byte of a watch or the last list; 0 before there are any."""
-        return self._watches.age() if self._watches is not None else 0.0
-
     async def run(self) -> None:
         """Converge until SIGTERM or SIGINT. Raises: StoreError, SettingsError, ProviderError."""
         configuration = settings.load(_config(self._home))
         self._take_signals()
         pod = in_pod() and self._options.kubeconfig is None
         api = await connect(self._options.kubeconfig, self._options.context, in_cluster=pod)
+        http = await self._http(api, configuration, pod)
         try:
             own = _own_namespace(api, pod)
             served = None if self._options.all_namespaces else self._options.namespace or own
@@ -107,7 +111,35 @@ class KubeController:
                 await self._serve(api, served, lease, configuration)
                 await lease.release()
         finally:
+            await http.stop()
             await api.close()
+
+    async def _http(self, api: Api, configuration: settings.Settings, pod: bool) -> Service:
+        """Probes, metrics, transcripts: from the start, so that one can see what is waited for.
+
+        Raises: StoreUnavailable, where nothing can be listened to.
+        """
+        host = configuration.http.host or ("" if pod else "127.0.0.1")
+        try:
+            try:
+                sock = listen(host, configuration.http.port)
+            except OSError:
+                if pod:
+                    raise  # its Service and probes know one port
+                sock = listen(host, 0)
+        except OSError as error:
+            where = f"{host}:{configuration.http.port}"
+            raise StoreUnavailable(f"no HTTP on {where}: {error.strerror or error}") from error
+        service = Service(
+            health=self._health,
+            monitor=self._monitor,
+            authenticator=KubeAuth(api),
+            transcripts=self._home.transcripts,
+            api_requests=lambda: api.requests,
+        )
+        LOG.info("HTTP on %s", url_of(sock))
+        await service.start(sock)
+        return service
 
     async def _serve(
         self, api: Api, served: str | None, lease: Lease, configuration: settings.Settings
@@ -118,6 +150,7 @@ class KubeController:
         try:
             if await self._unless_stopped(self._begin(store), holding):
                 watches.heard()
+                self._health.contact = watches.age
                 await self._converge(store, watches, lease, configuration, holding)
         finally:
             holding.cancel()
@@ -148,7 +181,10 @@ class KubeController:
         configuration: settings.Settings,
         holding: asyncio.Task[None],
     ) -> None:
-        manager = Manager(self._context(store, lease, configuration))
+        ctx = self._context(store, lease, configuration)
+        self._monitor.watch(ctx)
+        self._health.oldest = ctx.queue.oldest
+        manager = Manager(ctx)
         loop = asyncio.get_running_loop()
         done = asyncio.Event()
         watching = loop.create_task(watches.run(self._take_signals, done), name="watches")
@@ -187,10 +223,14 @@ class KubeController:
                     if name in os.environ
                 },
             ),
+            observer=self._monitor,
         )
 
     def _local(self, epoch: int) -> Provider:
         """Workers in this process's own surroundings, or in the container beside it."""
+        socket = os.environ.get(HOST_VARIABLE)
+        if socket:
+            return HostedProvider(Path(socket), epoch, archives=self._home.archives)
         socket = os.environ.get(HOST_VARIABLE)
         if socket:
             return HostedProvider(Path(socket), epoch, archives=self._home.archives)
