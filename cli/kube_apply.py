@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cli import last_applied
 from cli.client import Applied
@@ -43,8 +43,6 @@ _MADE = ("uid", "resourceVersion", "generation", "creationTimestamp", "selfLink"
 """What the server gives a new object; a dry run makes it up."""
 _VERSIONS = ("resourceVersion", "generation")
 
-Action = Literal["created", "configured", "unchanged"]
-
 
 class _Wish(NamedTuple):
     """One document, and the manifest that it is."""
@@ -57,19 +55,35 @@ class _Wish(NamedTuple):
         return key_of(self.manifest)
 
 
+class _Plan(NamedTuple):
+    """What is to be sent for one document, given what is there now."""
+
+    before: Resource | None
+    wanted: Resource | None
+    """None: it is there already."""
+
+    def send(self, client: KubeClient, *, dry_run: bool) -> Resource:
+        """The object as it is then. Raises: StoreError."""
+        if self.wanted is None:
+            assert self.before is not None
+            return self.before
+        if self.before is None:
+            return client.post(self.wanted, dry_run=dry_run)
+        return client.replace(self.wanted, dry_run=dry_run)
+
+
 class _Result(NamedTuple):
     """What became of one document, or would become of it."""
 
-    before: Resource | None
+    plan: _Plan
     after: Resource
-    writes: bool
-    """Whether there was something to send."""
 
     def told(self, key: Key, *, dry_run: bool) -> Applied:
+        """The result as its caller wants it."""
         after = last_applied.without(self.after)
-        if self.before is None:
+        if self.plan.before is None:
             return Applied(key, "created", None, _plain(after, _MADE) if dry_run else after)
-        before = last_applied.without(self.before)
+        before = last_applied.without(self.plan.before)
         same = _plain(before, _VERSIONS) == _plain(after, _VERSIONS)
         return Applied(key, "unchanged" if same else "configured", before, after)
 
@@ -87,12 +101,11 @@ def apply(
         for document, fault in zip(documents, heads, strict=True)
         if fault is None
     ]
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        tried = list(pool.map(lambda wish: _tried(client, wish), wishes))
+    tried = _tried(client, wishes)
     faults = [fault for fault in (*heads, *tried) if isinstance(fault, str)]
     if faults:
         raise CliError("\n".join([*faults, "nothing was applied"]))
-    results = [result for result in tried if not isinstance(result, str)]
+    results = [result for result in tried if isinstance(result, _Result)]
     if not dry_run:
         results = _written(client, wishes, results)
     return [
@@ -107,16 +120,54 @@ def _prepared(document: Document, namespace: str) -> Resource:
     return last_applied.without(manifest_of({**document.obj, "metadata": metadata}))
 
 
-def _tried(client: KubeClient, wish: _Wish) -> _Result | str:
-    """What would become of one document; or what is wrong with it. Raises: StoreUnavailable."""
+def _tried(client: KubeClient, wishes: Sequence[_Wish]) -> list[_Result | str]:
+    """What would become of each document, or what is wrong with it.
+
+    Only requests are made in threads: rules are evaluated in this one.
+
+    Raises: StoreUnavailable.
+    """
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        lives = pool.map(lambda wish: client.read(wish.key), wishes)
+        plans = [_planned_or_fault(wish, live) for wish, live in zip(wishes, lives, strict=True)]
+        answers = pool.map(lambda plan: _answer(client, plan), plans)
+        return [
+            answer if isinstance(answer, _Result | str) else _told_or_again(client, wish, answer)
+            for wish, answer in zip(wishes, answers, strict=True)
+        ]
+
+
+def _planned_or_fault(wish: _Wish, live: Resource | None) -> _Plan | str:
     try:
-        return _carry_out(client, wish, client.read(wish.key), dry_run=True)
+        return _planned(wish, live)
     except Invalid as invalid:
         return wish.document.explain(invalid)
+
+
+def _answer(client: KubeClient, plan: _Plan | str) -> _Result | StoreError | str:
+    """What the server says to a plan; a fault stays one. Raises: StoreUnavailable."""
+    if isinstance(plan, str):
+        return plan
+    try:
+        return _Result(plan, plan.send(client, dry_run=True))
     except StoreUnavailable:
         raise
     except StoreError as error:
-        return wish.document.explain(explained(wish.key, error))
+        return error
+
+
+def _told_or_again(client: KubeClient, wish: _Wish, error: StoreError) -> _Result | str:
+    """The server's refusal in words; or another attempt, where somebody was faster."""
+    if isinstance(error, Conflict | AlreadyExists):
+        try:
+            return _carry_out(client, wish, _planned(wish, client.read(wish.key)), dry_run=True)
+        except Invalid as invalid:
+            return wish.document.explain(invalid)
+        except StoreUnavailable:
+            raise
+        except StoreError as again:
+            error = again
+    return wish.document.explain(explained(wish.key, error))
 
 
 def _written(
@@ -125,11 +176,8 @@ def _written(
     """Write what is different, one document after the other. Raises: CliError."""
     done: list[_Result] = []
     for number, (wish, trial) in enumerate(zip(wishes, tried, strict=True)):
-        if not trial.writes:
-            done.append(trial)
-            continue
         try:
-            done.append(_carry_out(client, wish, trial.before, dry_run=False))
+            done.append(_carry_out(client, wish, trial.plan, dry_run=False))
         except (StoreError, Invalid) as error:
             code = UNAVAILABLE if isinstance(error, StoreUnavailable) else FAILURE
             so_far = f"{number} of {len(wishes)} objects were" if number else "nothing was"
@@ -138,24 +186,28 @@ def _written(
     return done
 
 
-def _carry_out(client: KubeClient, wish: _Wish, live: Resource | None, *, dry_run: bool) -> _Result:
-    """Merge and send, and do so again if somebody was faster.
+def _carry_out(client: KubeClient, wish: _Wish, plan: _Plan, *, dry_run: bool) -> _Result:
+    """Send a plan, and plan anew if somebody was faster.
 
     Raises: Invalid, StoreError.
     """
     for _ in range(ATTEMPTS - 1):
         try:
-            return _sent(client, wish, live, dry_run=dry_run)
+            return _Result(plan, plan.send(client, dry_run=dry_run))
         except (Conflict, AlreadyExists):
-            live = client.read(wish.key)
+            pass
         except NotFound:
-            if live is None:
+            if plan.before is None:
                 raise  # it is its namespace that is missing
-            live = client.read(wish.key)
-    return _sent(client, wish, live, dry_run=dry_run)
+        plan = _planned(wish, client.read(wish.key))
+    return _Result(plan, plan.send(client, dry_run=dry_run))
 
 
-def _sent(client: KubeClient, wish: _Wish, live: Resource | None, *, dry_run: bool) -> _Result:
+def _planned(wish: _Wish, live: Resource | None) -> _Plan:
+    """Merge, check as the file home does, and see whether anything is different.
+
+    Raises: Invalid.
+    """
     schema = schema_of(wish.document)
     merged = merge_resource(last_applied.of(live), wish.manifest, live, schema)
     admitted = admit(copy.deepcopy(merged), live)
@@ -163,11 +215,8 @@ def _sent(client: KubeClient, wish: _Wish, live: Resource | None, *, dry_run: bo
         merged = admitted  # a Secret's stringData is folded into its data, as the server does
     for obj in (merged, admitted):
         last_applied.note(obj, wish.manifest, live, schema)
-    if live is None:
-        return _Result(None, client.post(merged, dry_run=dry_run), True)
-    if _plain(admitted, ()) == _plain(live, ()):
-        return _Result(live, live, False)
-    return _Result(live, client.replace(merged, dry_run=dry_run), True)
+    same = live is not None and _plain(admitted, ()) == _plain(live, ())
+    return _Plan(live, None if same else merged)
 
 
 def _plain(obj: Resource, left_out: Sequence[str]) -> dict[str, Any]:

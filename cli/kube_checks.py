@@ -85,7 +85,7 @@ def _controller(client: KubeClient) -> Check:
 def _transcripts(client: KubeClient, namespace: str) -> Check:
     """Whether ``logs`` would work."""
     try:
-        Gate(client.server).get(["namespaces", namespace, "transcripts"], [("job", "none")])
+        Gate(client.server).get(["namespaces", namespace, "transcripts"], [("swarm", "none")])
     except (CliError, StoreError) as error:
         return Check("WARN", "transcripts", str(error).split("\n", 1)[0], "`logs` needs them")
     return Check("OK", "transcripts", "can be read")

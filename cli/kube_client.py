@@ -207,6 +207,8 @@ class KubeClient:
 
         if self._transcripts is None:
             self._transcripts = Transcripts(Gate(self.server))
+        if swarm is not None and not is_subdomain(swarm):
+            return []
         live = None if swarm is None else self.get(Key("Swarm", namespace, swarm))
         uid = None if live is None else live["metadata"]["uid"]
         return self._transcripts.find(namespace, swarm=swarm, uid=uid, jobs=jobs)
