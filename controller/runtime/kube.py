@@ -159,10 +159,11 @@ class KubeController:
 
     async def _begin(self, store: KubeStore) -> None:
         """Read everything, as soon as the cluster has it."""
+        store.start()
         said = ""
         while True:
             try:
-                await store.start()
+                await store.sync()
             except (NotFound, Forbidden, StoreUnavailable) as error:
                 hint = "; apply the CRDs (crds/)" if isinstance(error, NotFound) else ""
                 self._waits = f"{error}{hint}"

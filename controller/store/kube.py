@@ -67,11 +67,10 @@ class KubeStore:
         self._held: dict[Key, Resource] = {}
         """Objects whose references are being read: the newest version of each."""
 
-    async def start(self) -> None:
-        """Read everything that is served. Raises: StoreUnavailable, Forbidden, NotFound."""
+    def start(self) -> None:
+        """Begin to send events, and to look after references; ``sync`` then reads everything."""
         self._recorder.start()
         self._spawn(self._references.poll())
-        await self.sync()
 
     async def close(self) -> None:
         """Send what events wait, then stop."""
