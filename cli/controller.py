@@ -63,8 +63,13 @@ def down() -> None:
     pid = process.stop(session().home)
     if pid is None:
         click.echo("no controller runs")
-    else:
-        click.echo(f"controller stopped (pid {pid}); workers run on")
+        return
+    workers = sum(
+        len((swarm.get("status") or {}).get("workers") or ())
+        for swarm in session().client.list("Swarm", None)
+    )
+    told = f"; {workers} worker{'s run' if workers > 1 else ' runs'} on" if workers else ""
+    click.echo(f"controller stopped (pid {pid}){told}")
 
 
 def _not_in_a_cluster(word: str, replicas: str) -> None:
