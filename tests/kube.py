@@ -82,7 +82,10 @@ class Cluster:
             timeout=30.0,
             retries=False,
         )
-        data = json.loads(answer.data) if answer.data else {}
+        try:
+            data = json.loads(answer.data) if answer.data else {}
+        except ValueError:  # a group that is not served yet is answered in plain text
+            data = {"message": answer.data.decode("utf-8", "replace")}
         if answer.status >= 400:
             raise ApiError(answer.status, str(data.get("message")))
         found: dict[str, Any] = data
