@@ -42,6 +42,8 @@ MARGIN_SECONDS = 3.0
 """The holder holds its hands still so long before anybody may take over."""
 POLL_SECONDS = 2.0
 """Between two looks of one that waits."""
+RETRY_SECONDS = 0.5
+"""After a renewal that failed."""
 _REQUEST_SECONDS = 4.0
 
 
@@ -157,7 +159,6 @@ class Lease:
             await self._renew()
 
     async def _renew(self) -> None:
-        pause = 0.5
         while True:
             began = time.monotonic()
             self.check()
@@ -167,7 +168,7 @@ class Lease:
                 await self._examine(error)
             except StoreError as error:
                 LOG.warning("%s was not renewed: %s", self._key, error)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(RETRY_SECONDS)
             else:
                 self._version = found["metadata"]["resourceVersion"]
                 return
