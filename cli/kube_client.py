@@ -164,7 +164,7 @@ class KubeClient:
             except Conflict:
                 if attempt == _UPDATE_ATTEMPTS - 1:
                     raise
-                time.sleep(random.uniform(0, 0.02 * 2**attempt))
+                time.sleep(random.uniform(0, min(0.5, 0.01 * 2**attempt)))
             except Rejected:
                 _explain(wanted, live)
                 raise

@@ -79,7 +79,7 @@ class Stream:
             # The last two: what a response says that was closed meanwhile.
             raise StoreUnavailable(f"the API server's answer broke off: {error}") from error
         finally:
-            self._response.release_conn()
+            self._response.close()  # what is left of it must not be taken for the next answer
 
     def close(self) -> None:
         """Let a reader in another thread come to its end."""
