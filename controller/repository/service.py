@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 
 from controller.repository import pushes, remote
@@ -25,10 +25,18 @@ class Repositories:
     Args:
         git: runs the commands, and limits how many at a time.
         max_age: seconds for which a look at a remote serves later askers too.
+        check: asked before a remote is changed; raises, if this process may not do that any more.
     """
 
-    def __init__(self, git: Git | None = None, *, max_age: float = 1.0) -> None:
+    def __init__(
+        self,
+        git: Git | None = None,
+        *,
+        max_age: float = 1.0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.git = git or Git()
+        self._check = check
         self._states: Flights[RemoteState] = Flights(max_age=max_age)
         self._refs: Flights[dict[str, str]] = Flights(max_age=0.0)
         self._stores: dict[Path, ObjectStore] = {}
@@ -80,6 +88,7 @@ class Repositories:
 
         Raises: RepositoryProblem.
         """
+        self._check()
         if not locate(url).local:
             await self.store(store).ensure()
         try:
@@ -112,6 +121,7 @@ class Repositories:
 
         Raises: RepositoryProblem.
         """
+        self._check()
         try:
             return await self.store(store).put(url, refs, expected, credentials)
         finally:
@@ -128,6 +138,7 @@ class Repositories:
 
         Raises: RepositoryProblem.
         """
+        self._check()
         try:
             return await self.store(store).delete(url, expected, credentials)
         finally:
@@ -146,6 +157,7 @@ class Repositories:
 
         Raises: RepositoryProblem.
         """
+        self._check()
         location = locate(url)
         if not location.local:
             return None

@@ -1,4 +1,4 @@
-"""Effects outside the store, only while the lease is held.
+"""A provider's effects, only while the lease is held.
 
 A controller that was stopped for a while and wakes up has lost it: what it decided before is not
 carried out any more.
@@ -6,13 +6,10 @@ carried out any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from controller.repository.credentials import Credentials
-from controller.repository.pushes import PushResult
-from controller.repository.service import Repositories
 from providers.base import Ended, JobStatus, LaunchRequest, Provider, Sink, SwarmHandle
 
 Check = Callable[[], None]
@@ -92,52 +89,3 @@ class FencedProvider:
         """As ``Provider.discard_store``."""
         self._check()
         await self._inner.discard_store(name)
-
-
-class FencedRepositories(Repositories):
-    """Repositories that are changed only while ``check`` does not raise."""
-
-    def __init__(self, check: Check) -> None:
-        super().__init__()
-        self._check = check
-
-    async def ensure_base(
-        self, url: str, branch: str, store: Path, credentials: Credentials | None = None
-    ) -> str:
-        """As ``Repositories.ensure_base``."""
-        self._check()
-        return await super().ensure_base(url, branch, store, credentials)
-
-    async def put(
-        self,
-        store: Path,
-        url: str,
-        refs: Mapping[str, str],
-        expected: Mapping[str, str],
-        credentials: Credentials | None = None,
-    ) -> dict[str, PushResult]:
-        """As ``Repositories.put``."""
-        self._check()
-        return await super().put(store, url, refs, expected, credentials)
-
-    async def delete(
-        self,
-        store: Path,
-        url: str,
-        expected: Mapping[str, str],
-        credentials: Credentials | None = None,
-    ) -> dict[str, PushResult]:
-        """As ``Repositories.delete``."""
-        self._check()
-        return await super().delete(store, url, expected, credentials)
-
-    async def push_to_origin(
-        self,
-        url: str,
-        refs: Mapping[str, str],
-        known: Collection[str] = (),
-        credentials: Credentials | None = None,
-    ) -> dict[str, PushResult] | None:
-        """As ``Repositories.push_to_origin``."""
-        self._check()
-        return await super().push_to_origin(url, refs, known, credentials)

@@ -26,9 +26,10 @@ from controller.reconcile.clock import SystemClock
 from controller.reconcile.context import Context
 from controller.reconcile.manager import Manager
 from controller.reconcile.transcripts import Transcripts
+from controller.repository.service import Repositories
 from controller.resources import settings
 from controller.resources.texts import Sources
-from controller.runtime.fencing import FencedProvider, FencedRepositories
+from controller.runtime.fencing import FencedProvider
 from controller.runtime.home import Home
 from controller.runtime.kube_watch import Watches
 from controller.runtime.lease import Lease
@@ -210,7 +211,7 @@ class KubeController:
             clock=SystemClock(),
             epoch=lease.epoch,
             providers={"local": FencedProvider(self._local(lease.epoch), lease.check)},
-            repositories=FencedRepositories(lease.check),
+            repositories=Repositories(check=lease.check),
             settings=configuration,
             transcripts=Transcripts(self._home.transcripts),
             stores=self._home.workspaces / "stores",

@@ -30,7 +30,7 @@ CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 SILENT_SECONDS = 70.0
 """A stream without a byte for so long is begun anew (servers send a bookmark a minute)."""
-WORKERS = 50
+WORKERS = 1000
 RELISTED_SECONDS = 1.0
 """After the last object of a new listing of kopf's, ours looks for what is gone."""
 STOP_SECONDS = 5.0
@@ -180,7 +180,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.request_timeout = REQUEST_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
     settings.queueing.worker_limit = WORKERS
-    settings.queueing.idle_timeout = 1.0
+    settings.queueing.idle_timeout = 0.05
     settings.execution.default_backoff = 5
     settings.persistence.diffbase_storage = _NoMemory()
     settings.process.ultimate_exiting_timeout = None
