@@ -203,8 +203,9 @@ class Link:
                 self._take(message)
             return True
         finally:
+            if self._writer is not None:
+                self._lost_at = time.monotonic()
             self._writer = None
-            self._lost_at = time.monotonic()
             writer.close()
             for waiting in self._waiting.values():
                 if not waiting.done():

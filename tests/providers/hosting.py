@@ -89,10 +89,10 @@ class HostedHarness(LocalHarness):
 
     def kill(self) -> None:
         """SIGKILL to the host alone (in a pid namespace that is the end of all in it)."""
-        if self.host is not None:
+        if self.host is not None and self.host.poll() is None:
             os.kill(self.pid, signal.SIGKILL)
             self.host.wait()
-            self.host = None
+        self.host = None
 
     @property
     def pid(self) -> int:
