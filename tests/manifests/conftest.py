@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import uuid
 from collections.abc import Iterator
 from importlib.resources import files
@@ -10,6 +12,7 @@ import pytest
 
 from controller.resources.kinds import kinds
 from tests.cluster.test_crds import Cluster
+from tests.manifests.documents import MANIFESTS, built
 
 
 @pytest.fixture(scope="module")
@@ -24,9 +27,45 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def crds(cluster: Cluster) -> Cluster:
     """The same, with our kinds in it."""
-    for file in files("crds").iterdir():
-        if file.name.endswith(".yaml"):
-            cluster.must("apply", "--validate=false", "-f", "-", text=file.read_text())
+    texts = [f.read_text() for f in files("crds").iterdir() if f.name.endswith(".yaml")]
+    cluster.must("apply", "--validate=false", "-f", "-", text="\n---\n".join(texts))
     names = [f"crd/{kind.qualified}" for kind in kinds() if kind.group]
     cluster.must("wait", "--for=condition=Established", "--timeout=60s", *names)
     return cluster
+
+
+@pytest.fixture(scope="module")
+def installed(crds: Cluster) -> Iterator[Cluster]:
+    """The roles, in the test's namespace; the cluster-wide ones under names of the test's own."""
+    cluster = crds
+    ending = uuid.uuid4().hex[:8]
+    made, objects = [], []
+    for obj in copy.deepcopy(built(MANIFESTS / "base")):
+        if obj["kind"] not in (
+            "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
+        ):  # fmt: skip
+            continue
+        if obj["kind"].startswith("Cluster"):
+            obj["metadata"]["name"] += f"-{ending}"
+            made.append(f"{obj['kind']}/{obj['metadata']['name']}")
+        else:
+            obj["metadata"]["namespace"] = cluster.namespace
+        if "roleRef" in obj and obj["roleRef"]["kind"] == "ClusterRole":
+            obj["roleRef"]["name"] += f"-{ending}"
+        for subject in obj.get("subjects", ()):
+            subject["namespace"] = cluster.namespace
+        objects.append(obj)
+    text = json.dumps({"apiVersion": "v1", "kind": "List", "items": objects})
+    cluster.must("apply", "-f", "-", text=text)
+    for role in ("view", "edit", "admin"):
+        bind(cluster, f"test-{role}", role)
+    bind(cluster, "test-approve", f"codeswarm-approve-{ending}")
+    yield cluster
+    cluster.must("delete", "--ignore-not-found", *made)
+
+
+def bind(cluster: Cluster, user: str, role: str) -> None:
+    cluster.must(
+        "create", "rolebinding", user, "-n", cluster.namespace,
+        f"--clusterrole={role}", f"--user={user}",
+    )  # fmt: skip

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import time
-import uuid
 
 import pytest
 
 from controller.resources.kinds import GROUP, kinds
-from tests.manifests.documents import MANIFESTS, built, load
+from tests.manifests.documents import MANIFESTS, load
 
 OURS = {kind.plural for kind in kinds() if kind.group == GROUP}
 READ = {"get", "list", "watch"}
@@ -109,42 +107,6 @@ def test_approving_is_approving_and_nothing_else():
 needs_cluster = pytest.mark.skipif(
     not os.environ.get("CODESWARM_TEST_KUBECONFIG"), reason="needs CODESWARM_TEST_KUBECONFIG"
 )
-
-
-@pytest.fixture(scope="module")
-def installed(crds):
-    """The roles, in the test's namespace; the cluster-wide ones under names of the test's own."""
-    cluster = crds
-    ending = uuid.uuid4().hex[:8]
-    made = []
-    for obj in copy.deepcopy(built(MANIFESTS / "base")):
-        if obj["kind"] not in (
-            "ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding",
-        ):  # fmt: skip
-            continue
-        if obj["kind"].startswith("Cluster"):
-            obj["metadata"]["name"] += f"-{ending}"
-            made.append(f"{obj['kind']}/{obj['metadata']['name']}")
-        else:
-            obj["metadata"]["namespace"] = cluster.namespace
-        if "roleRef" in obj and obj["roleRef"]["kind"] == "ClusterRole":
-            obj["roleRef"]["name"] += f"-{ending}"
-        for subject in obj.get("subjects", ()):
-            subject["namespace"] = cluster.namespace
-        cluster.must("apply", "-f", "-", text=json.dumps(obj))
-    for role in ("view", "edit", "admin"):
-        bind(cluster, f"test-{role}", role)
-    bind(cluster, "test-approve", f"codeswarm-approve-{ending}")
-    yield cluster
-    for name in made:
-        cluster.must("delete", name, "--ignore-not-found")
-
-
-def bind(cluster, user, role):
-    cluster.must(
-        "create", "rolebinding", user, "-n", cluster.namespace,
-        f"--clusterrole={role}", f"--user={user}",
-    )  # fmt: skip
 
 
 def may(cluster, who, verb, resource, *, namespace=None, name=""):
