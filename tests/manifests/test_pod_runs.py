@@ -20,6 +20,7 @@ from tests.manifests.pod import Pod, usable
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.timeout(300),
     pytest.mark.e2e,
     pytest.mark.skipif(
         not os.environ.get("CODESWARM_TEST_KUBECONFIG"), reason="needs CODESWARM_TEST_KUBECONFIG"
@@ -30,7 +31,7 @@ pytestmark = [
     ),
 ]
 
-DEADLINE = 60.0
+DEADLINE = 90.0
 TRIES = r"""
 ```mock
 - run: "test ! -e /var/run/secrets/kubernetes.io/serviceaccount/token"
@@ -96,7 +97,7 @@ class Installation:
         deadline = time.monotonic() + DEADLINE
         while not condition():
             assert time.monotonic() < deadline, f"{what}\n{self.logs()}"
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def wait_phase(self, kind: str, name: str, phase: str) -> None:
         def there() -> bool:
