@@ -9,7 +9,7 @@ from dataclasses import dataclass
 MAX_STREAMS = 64
 MAX_WAITING = 2000
 """Records kept for one listener that does not take them; the oldest go first."""
-MAX_WAITING_BYTES = 2 * 1024 * 1024
+MAX_WAITING_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,12 +86,11 @@ class TranscriptFiles:
                     handle = os.open(job + _SUFFIX, _READ, dir_fd=inside)
                 except OSError:
                     return None
-        file = os.fdopen(handle, "rb", buffering=0)
         about = os.fstat(handle)
         if not stat.S_ISREG(about.st_mode):
-            file.close()
+            os.close(handle)
             return None
-        return Opened(file, about.st_size)
+        return Opened(os.fdopen(handle, "rb", buffering=0), about.st_size)
 
     @contextmanager
     def _down(self, *parts: str | Path, within: int | None = None) -> Iterator[int | None]:

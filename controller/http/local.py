@@ -10,6 +10,7 @@ import asyncio
 import errno
 import importlib
 import logging
+import os
 import secrets
 import socket
 from pathlib import Path
@@ -65,7 +66,7 @@ class LocalHttp:
             self._endpoint = Endpoint(url_of(self._sock), secrets.token_urlsafe(32))
             self._file.write(self._endpoint)
         except OSError as error:
-            LOG.warning("no HTTP: %s: %s", self._where(), error.strerror or error)
+            LOG.warning("no HTTP: %s: %s", self._where(), _why(error))
             self._let_go()
             return
         LOG.info("HTTP on %s", self._endpoint.url)
@@ -100,8 +101,7 @@ class LocalHttp:
             if error.errno not in (errno.EADDRINUSE, errno.EACCES):
                 raise
             sock = listen(host, 0)
-            why = error.strerror
-            LOG.warning("%s: %s; HTTP is on %s instead", self._where(), why, url_of(sock))
+            LOG.warning("%s: %s; HTTP is on %s instead", self._where(), _why(error), url_of(sock))
             return sock
 
     def _called(self) -> None:
@@ -138,3 +138,9 @@ class LocalHttp:
         from controller.http.guard import loopback_hosts
 
         return loopback_hosts(port_of(sock), address_of(sock))
+
+
+def _why(error: OSError) -> str:
+    """In the system's words; a name that cannot be looked up has a negative number."""
+    number = error.errno or 0
+    return os.strerror(number) if number > 0 else str(error.strerror or error)
