@@ -12,6 +12,8 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client as kube
@@ -67,6 +69,7 @@ class Api:
             connector=aiohttp.TCPConnector(limit=0, ssl=context),
             response_class=response_class,
             middlewares=(self._authorized,),
+            proxy=self.configuration.proxy,
             read_bufsize=2**21,
         )
 
@@ -203,6 +206,8 @@ async def connect(
     """
     configuration = kube.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
+    # The environment is asked once, not in two threads for every request.
+    configuration.client_session_kwargs = {"trust_env": False}
     namespace = ""
     try:
         if in_cluster:
@@ -215,7 +220,18 @@ async def connect(
     except (kube_config.ConfigException, OSError) as error:
         where = "the pod's ServiceAccount" if in_cluster else (kubeconfig or "the kubeconfig")
         raise StoreUnavailable(f"{where} cannot be used: {error}") from error
+    if not configuration.proxy:
+        configuration.proxy = _proxy_of(configuration.host)
     return Api(kube.ApiClient(configuration), namespace)
+
+
+def _proxy_of(server: str) -> str | None:
+    """What the environment says (``HTTPS_PROXY``, ``NO_PROXY``, ...) of a server's URL."""
+    try:
+        url = urlsplit(server)
+        return None if proxy_bypass(url.netloc) else getproxies().get(url.scheme)
+    except ValueError:
+        return None
 
 
 def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
@@ -227,7 +243,8 @@ def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
 def _plural_of(path: str) -> str:
     parts = path.split("/")
     if "namespaces" in parts:
-        return parts[parts.index("namespaces") + 2]
+        parts = parts[parts.index("namespaces") :]
+        return parts[2] if len(parts) > 2 else parts[0]
     return parts[-1]
 
 
