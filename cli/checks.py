@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from controller.http.endpoint import EndpointFile
 from controller.runtime.home import Home
 from controller.runtime.lock import ControllerLock, is_held
 from controller.store.base import StoreError
@@ -18,6 +19,7 @@ from controller.store.database import Database
 
 MIN_PYTHON = (3, 11)
 MIN_GIT = (2, 25)
+HTTP_SECONDS = 5.0
 FEW_BYTES, TOO_FEW_BYTES = 2 * 1024**3, 200 * 1024**2
 
 
@@ -41,6 +43,8 @@ def run(home: Home) -> Iterator[Check]:
     yield folder(home)
     yield disk(home)
     yield controller(home)
+    if ControllerLock(home).holder() is not None:
+        yield http(home)
     state, database = open_state(home)
     yield state
     if database is not None:
@@ -128,6 +132,29 @@ def controller(home: Home) -> Check:
         text = f"does not run; the last one (pid {stale}) ended without saying so"
         return Check("WARN", "controller", text, "`codeswarm up` takes over where it was")
     return Check("WARN", "controller", "does not run", "the next apply or `codeswarm up` starts it")
+
+
+def http(home: Home) -> Check:
+    """Where the running controller's HTTP listens, and whether it answers."""
+    from http.client import HTTPConnection, HTTPException
+    from urllib.parse import urlsplit
+
+    endpoint = EndpointFile(home.http).read()
+    if endpoint is None:
+        return Check("OK", "http", "does not listen", "http.enabled in config.yaml, or see the log")
+    connection = HTTPConnection(urlsplit(endpoint.url).netloc, timeout=HTTP_SECONDS)
+    try:
+        connection.request("GET", "/healthz")
+        status = connection.getresponse().status
+    except (OSError, HTTPException) as error:
+        text = f"{endpoint.url} does not answer: {error}"
+        return Check("WARN", "http", text, f"the log may say why: {home.controller_log}")
+    finally:
+        connection.close()
+    if status != 200:
+        text = f"{endpoint.url}/healthz says {status}"
+        return Check("WARN", "http", text, f"ask it what is stuck: curl {endpoint.url}/healthz")
+    return Check("OK", "http", endpoint.url)
 
 
 def open_state(home: Home) -> tuple[Check, Database | None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import click
 
@@ -10,6 +11,9 @@ from cli import overview, style, table
 from cli.selectors import find
 from cli.session import session, verb
 from controller.store.base import Key
+
+if TYPE_CHECKING:
+    from controller.runtime.home import Home
 
 SWARM_HEADERS = ("SWARM", "PHASE", "READY", "BUSY", "RUNTIME", "COST", "REASON")
 PROJECT_HEADERS = (
@@ -43,6 +47,7 @@ def status(*, swarm: str | None) -> None:
         click.echo(f"Context     {about.place.context}, namespace {about.namespace}")
     else:
         click.echo(f"Home        {about.home.root}")
+        _http(about.home, state.running)
     if swarm is not None:
         _one(swarm.removeprefix("swarm/"))
         return
@@ -63,6 +68,14 @@ def status(*, swarm: str | None) -> None:
             click.echo(f"  {table.cell(line)}")
         if len(lines) > MAX_ATTENTION:
             click.echo(f"  ... and {len(lines) - MAX_ATTENTION} more")
+
+
+def _http(home: Home, running: bool) -> None:
+    from controller.http.endpoint import EndpointFile
+
+    endpoint = EndpointFile(home.http).read() if running else None
+    if endpoint is not None:
+        click.echo(f"HTTP        {endpoint.url}")
 
 
 def _table(headers: tuple[str, ...], rows: list[list[str]]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import http.client
 import json
+import subprocess
+import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
@@ -208,6 +210,21 @@ def test_settings_say_where_and_whether(lab: Lab) -> None:
     lab.home.config.write_text("http: {host: localhost, port: 0}\n")
     lab.start()
     assert ask(lab, "/healthz")[0] == 200
+
+
+def test_people_are_told_where_it_listens(lab: Lab) -> None:
+    def said(verb: str) -> str:
+        command = [sys.executable, "-m", "cli.main", "--home", str(lab.home.root), verb]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+
+    lab.start()
+    endpoint = EndpointFile(lab.home.http).read()
+    assert endpoint is not None
+    assert f"HTTP        {endpoint.url}\n" in said("status")
+    assert f"OK    http        {endpoint.url}\n" in said("doctor")
+    lab.kill()  # the file stays, and nobody believes it
+    assert "HTTP" not in said("status")
+    assert "http " not in said("doctor")
 
 
 def test_no_handle_stays_open_after_many_clients(lab: Lab) -> None:
