@@ -95,7 +95,7 @@ class KubeAuth:
         if not await self._allowed.get((digest, namespace), lambda: self._access(user, namespace)):
             raise Forbidden(
                 f'{user.name} may not get tasks/transcript in the namespace "{namespace}" '
-                "(ClusterRole codeswarm-view gives it)"
+                "(ClusterRole codeswarm-view or codeswarm-transcripts gives it)"
             )
         return Identity(user.name)
 
