@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import socket
 from typing import Any
 
@@ -20,6 +21,8 @@ STUCK_SECONDS = 60
 """For a client to take something of what was sent to it."""
 STOP_SECONDS = 2
 MAX_CONNECTIONS = 256
+MAX_FROM_ONE = 96
+"""From one address, all loopback ones together: nobody alone keeps probes from being answered."""
 MAX_HEAD = 64 * 1024
 """Bytes of a request's head."""
 
@@ -28,17 +31,23 @@ class Protocol(H11Protocol):
     """uvicorn's, but for clients that open connections and then do not go on."""
 
     _timer: asyncio.TimerHandle | None = None
+    _origin = ""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """A client has come."""
         super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        self._origin = _origin(self.client)
+        if not self._room():
             transport.abort()
             return
         sock = transport.get_extra_info("socket")
         if sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STUCK_SECONDS * 1000)
         self._expect_head()
+
+    def _room(self) -> bool:
+        same = sum(getattr(other, "_origin", "") == self._origin for other in self.connections)
+        return len(self.connections) <= MAX_CONNECTIONS and same <= MAX_FROM_ONE
 
     def data_received(self, data: bytes) -> None:
         """Something of a request has come."""
@@ -66,6 +75,18 @@ class Protocol(H11Protocol):
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _origin(client: tuple[str, int] | None) -> str:
+    """The address of a client, whichever way it is written."""
+    text = (client[0] if client else "").partition("%")[0]
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return text
+    mapped = getattr(address, "ipv4_mapped", None)
+    address = address if mapped is None else mapped
+    return "loopback" if address.is_loopback else str(address)
 
 
 class Server:

@@ -181,8 +181,9 @@ def test_a_client_that_takes_nothing_is_let_go(tmp_path, monkeypatch):
     run(scenario())
 
 
-def test_connections_are_bounded(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 3)
+@pytest.mark.parametrize("limit", ["MAX_CONNECTIONS", "MAX_FROM_ONE"])
+def test_connections_are_bounded(tmp_path, monkeypatch, limit):
+    monkeypatch.setattr(module, limit, 3)
 
     async def scenario():
         async with site(tmp_path) as made:
@@ -196,6 +197,15 @@ def test_connections_are_bounded(tmp_path, monkeypatch):
                 await connection.close()
 
     run(scenario())
+
+
+def test_an_address_is_one_however_it_is_written():
+    same = ["127.0.0.1", "127.9.9.9", "::1", "::ffff:127.0.0.1"]
+    assert {module._origin((host, 1)) for host in same} == {"loopback"}
+    same = ["192.0.2.1", "::ffff:192.0.2.1"]
+    assert {module._origin((host, 1)) for host in same} == {"192.0.2.1"}
+    assert module._origin(("fe80::1%eth0", 1)) == "fe80::1"
+    assert module._origin(None) == ""
 
 
 @settings(
