@@ -127,7 +127,8 @@ def _tried(client: KubeClient, wishes: Sequence[_Wish]) -> list[_Result | str]:
 
     Raises: StoreUnavailable.
     """
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    pool = ThreadPoolExecutor(AT_ONCE)
+    try:
         lives = pool.map(lambda wish: client.read(wish.key), wishes)
         plans = [_planned_or_fault(wish, live) for wish, live in zip(wishes, lives, strict=True)]
         answers = pool.map(lambda plan: _answer(client, plan), plans)
@@ -135,6 +136,8 @@ def _tried(client: KubeClient, wishes: Sequence[_Wish]) -> list[_Result | str]:
             answer if isinstance(answer, _Result | str) else _told_or_again(client, wish, answer)
             for wish, answer in zip(wishes, answers, strict=True)
         ]
+    finally:
+        pool.shutdown(cancel_futures=True)  # after Ctrl-C nothing more is asked
 
 
 def _planned_or_fault(wish: _Wish, live: Resource | None) -> _Plan | str:

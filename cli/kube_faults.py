@@ -10,6 +10,8 @@ from controller.store.kube_rest import Rejected
 
 _UNKNOWN = re.compile(r'(unknown|duplicate) field "([^"]+)"')
 _NO_PATH = ("", "<nil>")
+_NOT_CHECKED = "some validation rules were not checked"
+"""What the server adds to other faults."""
 
 
 def explained(key: Key, error: StoreError) -> Invalid:
@@ -24,9 +26,10 @@ def _faults(key: Key, error: StoreError) -> list[FieldError]:
         text = f'there is no namespace "{key.namespace}"'
         return [FieldError("metadata.namespace", text, hint)]
     if isinstance(error, Rejected) and error.causes:
+        found = [cause for cause in error.causes if _NOT_CHECKED not in cause.message]
         return [
             FieldError("" if cause.field in _NO_PATH else cause.field, cause.message or message)
-            for cause in error.causes
+            for cause in found or error.causes
         ]
     if isinstance(error, Rejected) and (fields := _UNKNOWN.findall(message)):
         return [FieldError(path, f"{word} field") for word, path in fields]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import random
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -93,6 +94,7 @@ class Server:
     def __init__(self, place: Place) -> None:
         self.place = place
         self._client: Any = None
+        self._connecting = threading.Lock()
         self._answered = False
 
     @property
@@ -216,9 +218,10 @@ class Server:
         return response.response
 
     def _api(self) -> Any:
-        if self._client is None:
-            self._client = connect(self.place)
-        return self._client
+        with self._connecting:
+            if self._client is None:
+                self._client = connect(self.place)
+            return self._client
 
 
 def connect(place: Place) -> Any:
@@ -226,9 +229,11 @@ def connect(place: Place) -> Any:
 
     Raises: StoreUnavailable, with what is wrong with the kubeconfig.
     """
+    import urllib3
     from kubernetes import config
     from kubernetes.client import ApiClient, Configuration
 
+    urllib3.disable_warnings()  # who turned verification off in the kubeconfig knows it
     configuration = Configuration()
     configuration.retries = False  # a request that may have been carried out is not repeated
     configuration.keep_alive = True

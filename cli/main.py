@@ -10,6 +10,7 @@ import click
 from cli.errors import EXIT_CODES, INTERRUPTED, UNAVAILABLE, CliError
 from cli.lazy import LazyGroup
 from cli.session import Session, common_options
+from cli.table import clean
 
 SECTIONS = {
     "Objects": {
@@ -84,7 +85,7 @@ class Root(LazyGroup):
         except click.Abort:
             return INTERRUPTED
         except CliError as error:
-            click.echo(f"error: {error}", err=True)
+            click.echo(f"error: {clean(str(error))}", err=True)
             return error.code
         return result if isinstance(result, int) else 0
 

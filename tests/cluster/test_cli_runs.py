@@ -1,0 +1,201 @@
+"""The main job by the command line alone, and transcripts through a real service proxy."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cli.kube_server import Server
+from tests.cli.controller_http import ControllerHttp, by_cluster, write
+from tests.cli.samples import attempt, swarm, task
+from tests.cluster.cli import Line, rule, user
+from tests.kube import Cluster, KubeLab, wait
+from tests.lab import git, project, refs, work
+from tests.lab import swarm as workers
+
+FOLDER, JOB = "builders-1a2b3c4d", "builders-1a2b3c4d-0-1"
+
+
+def own_address(cluster: Cluster) -> str:
+    """An address of this machine that the API server can reach: not a loopback one."""
+    host, _, port = cluster.server.partition("//")[2].partition(":")
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect((host, int(port.partition("/")[0] or 443)))
+        address = str(probe.getsockname()[0])
+        if address.startswith("127."):
+            probe.close()
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+                other.connect(("192.0.2.1", 9))  # nothing is sent
+                address = str(other.getsockname()[0])
+    return address
+
+
+def publish(cluster: Cluster, namespace: str, address: str, port: int) -> None:
+    """A Service `codeswarm` that leads to a process of this machine.
+
+    The API server's proxy goes only to addresses of Pods, so there is one in name.
+    """
+    metadata = {"name": "codeswarm", "namespace": namespace}
+    base = f"/api/v1/namespaces/{namespace}"
+    ports = [{"name": "http", "port": 4000, "targetPort": port}]
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": metadata,
+               "spec": {"ports": ports}}  # fmt: skip
+    cluster.request("POST", f"{base}/services", service)
+    pod = {
+        "apiVersion": "v1", "kind": "Pod", "metadata": metadata,
+        "spec": {"schedulerName": "nobody", "containers": [{"name": "c", "image": "none"}]},
+    }  # fmt: skip
+    cluster.request("POST", f"{base}/pods", pod)
+    status = {"status": {"podIP": address, "podIPs": [{"ip": address}]}}
+    patch = "application/merge-patch+json"
+    cluster.request("PATCH", f"{base}/pods/codeswarm/status", status, patch)
+    target = {"kind": "Pod", **metadata}
+    addresses = [{"ip": address, "targetRef": target}]
+    subset = {"addresses": addresses, "ports": [{"name": "http", "port": port}]}
+    endpoints = {"apiVersion": "v1", "kind": "Endpoints", "metadata": metadata,
+                 "subsets": [subset]}  # fmt: skip
+    cluster.request("POST", f"{base}/endpoints", endpoints)
+
+
+def reader(cluster: Cluster, namespace: str) -> None:
+    """The ServiceAccount that may read transcripts in the namespace, and nothing else."""
+    base = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    metadata = {"name": "codeswarm-reader", "namespace": namespace}
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
+    cluster.request("POST", base, account)
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    api = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": metadata}
+    rules = [rule("tasks/transcript", verbs="get")]
+    cluster.request("POST", f"{rbac}/roles", {**api, "kind": "Role", "rules": rules})
+    reference = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": metadata["name"]}
+    subjects = [{"kind": "ServiceAccount", **metadata}]
+    binding = {**api, "kind": "RoleBinding", "roleRef": reference, "subjects": subjects}
+    cluster.request("POST", f"{rbac}/rolebindings", binding)
+
+
+@pytest.fixture
+def cs(kube: KubeLab) -> Iterator[Line]:
+    """``codeswarm`` for the lab's namespace; its controller's HTTP is behind a Service there."""
+    cluster, space = kube.cluster, kube.namespace
+    address = own_address(cluster)
+    made = Line(cluster, space, kube.path, cluster.kubeconfig)
+    made.environment["CODESWARM_CONTROLLER_NAMESPACE"] = space
+    http = ControllerHttp(kube.home.transcripts, by_cluster(cluster.kubeconfig), address)
+    with http:
+        publish(cluster, space, address, http.port)
+        yield made
+
+
+def says(seq: int, injection: str, text: str) -> bytes:
+    """A line of a transcript: an agent says something."""
+    record = {"seq": seq, "ts": 1_767_323_045 + seq, "job_id": JOB, "node_id": "n",
+              "injection_id": injection, "event": "assistant",
+              "data": {"item": str(seq), "text": text}}  # fmt: skip
+    return json.dumps(record).encode() + b"\n"
+
+
+def a_task_with_a_transcript(kube: KubeLab, cs: Line) -> str:
+    """A task whose only attempt has said one thing; its injection."""
+    cs.create(swarm())
+    uid = cs.create(task("greeter.library"))["metadata"]["uid"]
+    cs.set_status("Task", "greeter.library", phase="Running",
+                  attempts=[attempt(injectionId=f"{uid}.1")])  # fmt: skip
+    write(kube.home.transcripts, kube.namespace, FOLDER, JOB, says(1, f"{uid}.1", "first words"))
+    return f"{uid}.1"
+
+
+def test_logs_with_ones_own_token(kube: KubeLab, cs: Line) -> None:
+    injection = a_task_with_a_transcript(kube, cs)
+    assert "first words" in cs.ok("logs", "greeter.library")
+    raw = cs.ok("logs", "task/greeter.library", "--json")
+    assert json.loads(raw)["injection_id"] == injection
+    assert "OK    transcripts can be read" in cs.ok("doctor")
+
+
+def test_logs_f_shows_what_is_added_and_ends_with_the_task(kube: KubeLab, cs: Line) -> None:
+    injection = a_task_with_a_transcript(kube, cs)
+
+    def more(seq: int, text: str) -> None:
+        line = says(seq, injection, text)
+        write(kube.home.transcripts, kube.namespace, FOLDER, JOB, line)
+
+    with cs.spawn("logs", "-f", "greeter.library") as logs:
+        assert "first words" in logs.line()
+        more(2, "second words")
+        assert "second words" in logs.line()
+        more(3, "last words")
+        ended = [attempt(injectionId=injection, state="Succeeded")]
+        cs.set_status("Task", "greeter.library", phase="Succeeded", attempts=ended)
+        code, out, err = logs.end()
+    assert code == 0, err
+    assert "last words" in out
+
+
+def test_logs_f_is_left_with_ctrl_c(kube: KubeLab, cs: Line) -> None:
+    a_task_with_a_transcript(kube, cs)
+    with cs.spawn("logs", "-f", "greeter.library") as logs:
+        assert "first words" in logs.line()
+        logs.interrupt()
+        code, _, err = logs.end()
+    assert code == 130
+    assert "Traceback" not in err
+
+
+def test_without_a_token_of_ones_own_one_is_lent(
+    kube: KubeLab, cs: Line, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a client certificate: TokenRequest, TokenReview and SubjectAccessReview are real."""
+    a_task_with_a_transcript(kube, cs)
+    reader(kube.cluster, kube.namespace)
+    monkeypatch.setattr(Server, "token", lambda self: "")
+    wait(lambda: cs("logs", "greeter.library").exit_code == 0, "the reader's rights")
+    assert "first words" in cs.ok("logs", "greeter.library")
+    cs.environment["CODESWARM_CONTROLLER_NAMESPACE"] = "default"
+    assert "codeswarm-reader" in cs("logs", "greeter.library").stderr
+
+
+def test_one_who_may_not_read_transcripts(kube: KubeLab, cs: Line, tmp_path: Path) -> None:
+    a_task_with_a_transcript(kube, cs)
+    rules = [rule("tasks", "swarms"),
+             {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"]}]  # fmt: skip
+    somebody = Line(cs.cluster, cs.namespace, tmp_path,
+                    user(cs.cluster, cs.namespace, tmp_path, rules))  # fmt: skip
+    somebody.environment["CODESWARM_CONTROLLER_NAMESPACE"] = kube.namespace
+    wait(lambda: somebody("get", "tasks").exit_code == 0, "the rights to be taken up")
+    result = somebody("logs", "greeter.library")
+    assert result.exit_code == 1
+    assert "may not get tasks/transcript" in result.stderr
+    assert "first words" not in result.output
+
+
+def test_a_manifest_in_merged_branches_out_by_the_command_line(kube: KubeLab, cs: Line) -> None:
+    repository = kube.path / "repo.git"
+    git("init", "--quiet", "--bare", "--initial-branch=main", str(repository))
+    kube.start()
+    url = {"url": str(repository), "baseBranch": "main"}
+    tasks = [work("a", "say: Hello from a"), work("b", depends_on=["a"])]
+    file = cs.file("all.yaml", workers(), project(repository=url, tasks=tasks))
+    applied = cs("apply", "-f", file, "--wait", "--timeout", "60s")
+    assert applied.exit_code == 0, applied.output + kube.picture()
+    assert "project/demo complete (2/2)" in applied.stderr
+    assert "no controller" not in applied.stderr
+    assert "refs/heads/codeswarm/demo/integration" in refs(repository)
+    assert "Completed" in cs.ok("get", "projects")
+    assert "Hello from a" in cs.ok("logs", "project/demo")
+    assert "Hello from a" in cs.ok("logs", "builders/0") + cs.ok("logs", "builders/1")
+    assert "Attempts" in cs.ok("describe", "task", "demo.a")
+    answer = cs("prompt", "builders", "Hi.\n```mock\n- say: Hello yourself\n```\n", "--follow")
+    assert answer.exit_code == 0, answer.output
+    assert "Hello yourself" in answer.stdout
+    assert "will be retried" not in cs("retry", "demo.a").stdout
+    cs.ok("scale", "builders", "--replicas", "3")
+    cs.ok("wait", "--for=condition=Ready", "swarm/builders", "--timeout", "30s")
+    cs.ok("delete", "project", "demo", "--wait", "--timeout", "30s")
+    ended = cs("stop-all", "-y", "--timeout", "60s")
+    assert ended.exit_code == 0, ended.output + kube.picture()
+    assert not kube.processes()
+    assert "refs/heads/codeswarm/demo/integration" in refs(repository)
