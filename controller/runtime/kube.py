@@ -36,6 +36,7 @@ from controller.runtime.lease import Lease
 from controller.store.base import Forbidden, NotFound, StoreError, StoreUnavailable
 from controller.store.kube import KubeStore
 from controller.store.kube_api import Api, connect
+from controller.store.kube_rest import NotServed
 from providers.base import Provider, ProviderError
 from providers.hosted import HostedProvider
 from providers.local import LocalProvider
@@ -166,7 +167,7 @@ class KubeController:
             try:
                 await store.sync()
             except (NotFound, Forbidden, StoreUnavailable) as error:
-                hint = "; apply the CRDs (crds/)" if isinstance(error, NotFound) else ""
+                hint = "; apply the CRDs (crds/)" if isinstance(error, NotServed) else ""
                 self._waits = f"{error}{hint}"
                 if self._waits != said:
                     LOG.warning("waiting: %s", self._waits)

@@ -26,10 +26,11 @@ from controller.store.base import (
     key_of,
 )
 from controller.store.kube_api import Api
-from controller.store.kube_cache import Cache
+from controller.store.kube_cache import Cache, is_newer
 from controller.store.kube_events import Recorder
 from controller.store.kube_references import KINDS as REFERENCED
 from controller.store.kube_references import References
+from controller.store.kube_rest import Rejected
 
 LOG = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ class KubeStore:
         self._fence = fence
         self._cache = Cache()
         self._references = References(api, self._report)
-        self._recorder = Recorder(api)
+        self._recorder = Recorder(api, fence)
         self._subscribers: _Subscribers = []
         self._background: set[asyncio.Task[None]] = set()
         self._held: dict[Key, Resource] = {}
@@ -85,18 +86,35 @@ class KubeStore:
         """Take in what a watch says of an object."""
         key = key_of(obj)
         if deleted:
-            self._references.gone(key)
-            self._held.pop(key, None)
-            self._report(self._cache.remove(key, obj["metadata"]["uid"]))
+            self._vanish(key, obj["metadata"]["uid"])
             return
-        unread = self._references.unread(obj)
-        if not unread and key not in self._held:
+        if not self._is_news(key, obj):
+            return  # what an older version names is of no interest either
+        waiting = key in self._held
+        if not self._references.unread(obj):
+            self._held.pop(key, None)
             self._report(self._cache.put(obj))
             return
-        waiting = key in self._held
         self._held[key] = obj
         if not waiting:
             self._spawn(self._show(key))
+
+    def _is_news(self, key: Key, obj: Resource) -> bool:
+        held = self._held.get(key)
+        return self._cache.is_news(obj) and (
+            held is None
+            or is_newer(obj["metadata"]["resourceVersion"], held["metadata"]["resourceVersion"])
+        )
+
+    def _vanish(self, key: Key, uid: str) -> None:
+        """An object is gone; another one may have its name by now."""
+        held = self._held.get(key)
+        if held is not None and held["metadata"]["uid"] == uid:
+            del self._held[key]
+        changes = self._cache.remove(key, uid)
+        if key not in self._held and not self._cache.uid(key):
+            self._references.gone(key)
+        self._report(changes)
 
     async def _show(self, key: Key) -> None:
         """Show a held object when what it names was read."""
@@ -104,13 +122,16 @@ class KubeStore:
             obj = self._held.get(key)
             if obj is None:
                 return
+            if not self._cache.is_news(obj):  # the answer to a write of ours was faster
+                del self._held[key]
+                return
             try:
                 await self._references.read(self._references.unread(obj))
             except StoreUnavailable as error:
                 LOG.warning("%s: %s", key, error)
                 await asyncio.sleep(READ_AGAIN_SECONDS)
                 continue
-            if self._held.get(key) is obj:
+            if self._held.get(key) is obj and not self._references.unread(obj):
                 del self._held[key]
                 self._report(self._cache.put(obj))
                 return
@@ -118,13 +139,14 @@ class KubeStore:
     async def sync(self, only: Sequence[str] = WATCHED) -> None:
         """List everything of these kinds, and let go of what is not there any more.
 
-        Raises: StoreUnavailable, Forbidden, NotFound (a kind that the server does not know).
+        Raises: StoreUnavailable (NotServed for a kind that the server does not know), Forbidden.
         """
         for kind in only:
-            before = self._cache.keys(kind)
+            before = self._cache.keys(kind) | {key for key in self._held if key.kind == kind}
             seen: set[Key] = set()
             objects = [obj async for obj in self._api.list(kind, self._namespace)]
-            unread = {key for obj in objects for key in self._references.unread(obj)}
+            news = [obj for obj in objects if self._is_news(key_of(obj), obj)]
+            unread = {key for obj in news for key in self._references.unread(obj)}
             await self._references.read(unread)
             for obj in objects:
                 seen.add(key_of(obj))
@@ -134,12 +156,15 @@ class KubeStore:
 
     async def _look_again(self, key: Key) -> None:
         """Read an object by its name, and take over that it is gone or what it is now."""
-        uid = self._cache.uid(key)
+        known = {self._cache.uid(key)} - {""}
+        if key in self._held:
+            known.add(self._held[key]["metadata"]["uid"])
         try:
             obj = await self._api.get(key)
         except NotFound:
-            self._references.gone(key)
-            self._report(self._cache.remove(key, uid))
+            for uid in known:
+                self._vanish(key, uid)
+            self._references.note(key, None)
         else:
             await self._take(obj)
 
@@ -166,9 +191,9 @@ class KubeStore:
 
     async def create(self, obj: Resource) -> Resource:
         """As ``Store.create``."""
-        self._fence()
         try:
-            stored = await self._api.create({k: v for k, v in obj.items() if k != "status"})
+            bare = {k: v for k, v in obj.items() if k != "status"}
+            stored = await self._api.create(bare, self._fence)
         except AlreadyExists:
             # It is not in the cache, else nobody would create it: the next look has to find it.
             await self._look_again(key_of(obj))
@@ -193,18 +218,21 @@ class KubeStore:
 
     async def delete(self, key: Key, *, uid: str | None = None) -> None:
         """As ``Store.delete``."""
-        self._fence()
+        before = uid or self._cache.uid(key)
         try:
-            answer = await self._api.delete(key, uid)
+            answer = await self._api.delete(key, uid, self._fence)
         except Conflict as conflict:
+            await self._look_again(key)
             raise NotFound(f"{key} has another uid: {conflict}") from conflict
-        finally:
-            if key.kind in REFERENCED:
-                self._references.note(key, None)
+        except NotFound:
+            await self._look_again(key)
+            raise
         if answer.get("kind") == key.kind:
-            await self._take(answer)
-        elif key.kind not in REFERENCED:
-            self._report(self._cache.remove(key, self._cache.uid(key)))
+            await self._take(answer)  # finalizers keep it
+        elif key.kind in REFERENCED:
+            self._references.note(key, None)
+        else:
+            self._vanish(key, str((answer.get("details") or {}).get("uid") or before))
 
     def _known(self, obj: Resource) -> tuple[Key, Resource]:
         key = key_of(obj)
@@ -219,13 +247,18 @@ class KubeStore:
     async def _patch(
         self, key: Key, obj: Resource, operations: Sequence[Any], subresource: str = ""
     ) -> Resource:
-        self._fence()
         # The server compares the version only where a patch sets it.
         version = _set("/metadata/resourceVersion", obj["metadata"]["resourceVersion"])
         try:
-            stored = await self._api.patch(key, [version, *operations], subresource)
+            stored = await self._api.patch(key, [version, *operations], subresource, self._fence)
         except (Conflict, NotFound):
             await self._look_again(key)
+            raise
+        except Rejected as refused:
+            # A patch of what is not there any more is refused before the version is compared.
+            await self._look_again(key)
+            if self._cache.version(key) != obj["metadata"]["resourceVersion"]:
+                raise Conflict(f"{key} changed since it was read: {refused}") from refused
             raise
         return await self._take(stored)
 
@@ -235,13 +268,11 @@ class KubeStore:
         if key.kind in REFERENCED:
             self._references.note(key, stored)
             return stored
-        unread = self._references.unread(stored)
-        if unread:
-            await self._references.read(unread)
-        changes = self._cache.put(stored)
-        if self._cache.uid(key) != stored["metadata"]["uid"]:
+        if self._cache.is_news(stored):
+            await self._references.read(self._references.unread(stored))
+            self._report(self._cache.put(stored))
+        if not self._cache.uid(key) and key not in self._held:
             self._references.gone(key)
-        self._report(changes)
         stored["metadata"].pop("managedFields", None)
         return stored
 

@@ -10,7 +10,7 @@ import asyncio
 import json
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -20,8 +20,8 @@ from kubernetes.aio import client as kube
 from kubernetes.aio import config as kube_config
 
 from controller.resources import kinds
-from controller.store.base import Key, Resource, StoreUnavailable
-from controller.store.kube_rest import BUSY, CHUNK, JSON_PATCH, path_of, refusal
+from controller.store.base import Key, Resource, StoreError, StoreUnavailable
+from controller.store.kube_rest import BUSY, CHUNK, JSON_PATCH, NotServed, path_of, refusal
 
 FIELD_MANAGER = "codeswarm-controller"
 REQUEST_SECONDS = 30.0
@@ -31,6 +31,12 @@ ATTEMPTS = 5
 FIRST_PAUSE, LAST_PAUSE = 0.25, 5.0
 
 Query = Sequence[tuple[str, str]]
+Check = Callable[[], None]
+"""Asked before each attempt of a write; raises, if it must not be done any more."""
+
+
+def _always() -> None:
+    """Nothing is in the way."""
 
 
 class _Request(NamedTuple):
@@ -103,27 +109,39 @@ class Api:
             if not token:
                 return
 
-    async def create(self, obj: Resource) -> Resource:
+    async def create(self, obj: Resource, check: Check = _always) -> Resource:
         """A new object. Raises: AlreadyExists, Forbidden, StoreError, StoreUnavailable."""
         path = path_of(obj["kind"], obj["metadata"]["namespace"])
-        return await self.request("POST", path, body=obj, query=_MANAGED)
+        return await self.request("POST", path, body=obj, query=_MANAGED, check=check)
 
-    async def patch(self, key: Key, operations: Sequence[Any], subresource: str = "") -> Resource:
+    async def patch(
+        self,
+        key: Key,
+        operations: Sequence[Any],
+        subresource: str = "",
+        check: Check = _always,
+    ) -> Resource:
         """Change an object by a JSON patch that says which version it is for.
 
         Raises: Conflict, NotFound, Forbidden, StoreError, StoreUnavailable.
         """
         path = path_of(key.kind, key.namespace, key.name, subresource)
-        body, type_ = list(operations), JSON_PATCH
-        return await self.request("PATCH", path, body=body, query=_MANAGED, content_type=type_)
+        return await self.request(
+            "PATCH",
+            path,
+            body=list(operations),
+            query=_MANAGED,
+            content_type=JSON_PATCH,
+            check=check,
+        )
 
-    async def delete(self, key: Key, uid: str | None) -> Resource:
+    async def delete(self, key: Key, uid: str | None, check: Check = _always) -> Resource:
         """Delete an object, if it is still this one. Raises: NotFound, Conflict, ..."""
         body: dict[str, Any] = {"propagationPolicy": "Background"}
         if uid:
             body["preconditions"] = {"uid": uid}
         path = path_of(key.kind, key.namespace, key.name)
-        return await self.request("DELETE", path, body=body)
+        return await self.request("DELETE", path, body=body, check=check)
 
     # --- one request ----------------------------------------------------------------------------
 
@@ -136,6 +154,7 @@ class Api:
         query: Query = (),
         content_type: str = "application/json",
         seconds: float = REQUEST_SECONDS,
+        check: Check = _always,
     ) -> Resource:
         """One request and its answer; again, after a pause, where that cannot do it twice.
 
@@ -144,13 +163,15 @@ class Api:
 
         Args:
             seconds: for each attempt.
+            check: asked before each attempt.
 
         Raises: NotFound, AlreadyExists, Conflict, Forbidden, StoreError (refused as invalid),
-            StoreUnavailable (no answer, or the server is busy and stays so).
+            StoreUnavailable (no answer, or the server is busy and stays so); what ``check`` does.
         """
         request = _Request(method, path, body, tuple(query), content_type, seconds)
         pause = FIRST_PAUSE
         for attempt in range(1, ATTEMPTS + 1):
+            check()
             try:
                 status, data, after = await self._once(request)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
@@ -165,7 +186,7 @@ class Api:
                     return data
                 known = status == 429 or method != "POST"
                 if status not in BUSY or attempt == ATTEMPTS or not known:
-                    raise refusal(status, data)
+                    raise _refusal(status, data, path)
             await asyncio.sleep(max(after, pause * random.uniform(0.5, 1.0)))
             pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError("unreachable")
@@ -238,6 +259,13 @@ def _namespace_of(kubeconfig: str | None, context: str | None) -> str:
     contexts, active = kube_config.list_kube_config_contexts(config_file=kubeconfig)
     chosen = next((c for c in contexts if c["name"] == context), active)
     return str((chosen.get("context") or {}).get("namespace") or "")
+
+
+def _refusal(status: int, data: Resource, path: str) -> StoreError:
+    error = refusal(status, data)
+    if isinstance(error, NotServed):
+        return NotServed(f"the API server does not serve {_plural_of(path)}: {error}")
+    return error
 
 
 def _plural_of(path: str) -> str:

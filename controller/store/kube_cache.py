@@ -79,13 +79,21 @@ class Cache:
         """The keys of a kind's objects."""
         return set(self._kinds.get(kind, ()))
 
+    def is_news(self, obj: Resource) -> bool:
+        """Whether an object is neither gone nor known in this version or a newer one."""
+        meta = obj["metadata"]
+        known = self._entries.get(key_of(obj))
+        return meta["uid"] not in self._gone and (
+            known is None or is_newer(meta["resourceVersion"], known.version)
+        )
+
     def put(self, obj: Resource) -> _Changes:
         """Take an object in; what is different now: nothing if this or newer was known."""
+        if not self.is_news(obj):
+            return []
         meta = obj["metadata"]
         key, uid, version = key_of(obj), meta["uid"], meta["resourceVersion"]
         known = self._entries.get(key)
-        if uid in self._gone or (known is not None and not is_newer(version, known.version)):
-            return []
         if "deletionTimestamp" in meta and not meta.get("finalizers"):
             return self.remove(key, uid)  # the last finalizer went with this version
         changes: _Changes = []

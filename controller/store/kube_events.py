@@ -12,7 +12,7 @@ from typing import Any
 
 from controller.resources import kinds
 from controller.store.base import Key, NotFound, StoreError
-from controller.store.kube_api import FIELD_MANAGER, Api
+from controller.store.kube_api import FIELD_MANAGER, Api, Check
 from controller.store.kube_rest import path_of
 
 LOG = logging.getLogger(__name__)
@@ -46,10 +46,16 @@ class _Sent:
 
 
 class Recorder:
-    """Sends events one after another; what cannot be sent is dropped with a word in the log."""
+    """Sends events one after another; what cannot be sent is dropped with a word in the log.
 
-    def __init__(self, api: Api) -> None:
+    Args:
+        api: the server.
+        check: asked before each is sent; raises, if this process may not write any more.
+    """
+
+    def __init__(self, api: Api, check: Check) -> None:
         self._api = api
+        self._check = check
         self._queue: asyncio.Queue[_Happening] = asyncio.Queue(WAITING)
         self._sent: OrderedDict[tuple[str, ...], _Sent] = OrderedDict()
         self._senders: list[asyncio.Task[None]] = []
@@ -104,13 +110,13 @@ class Recorder:
         while len(self._sent) > FOLDED:
             self._sent.popitem(last=False)
         path = path_of("Event", happening.key.namespace)
-        await self._api.request("POST", path, body=_body(happening, name))
+        await self._api.request("POST", path, body=_body(happening, name), check=self._check)
 
     async def _count(self, happening: _Happening, sent: _Sent) -> None:
         path = path_of("Event", happening.key.namespace, sent.name)
         change = {"count": sent.count, "lastTimestamp": happening.at}
         type_ = "application/merge-patch+json"
-        await self._api.request("PATCH", path, body=change, content_type=type_)
+        await self._api.request("PATCH", path, body=change, content_type=type_, check=self._check)
 
 
 def _body(happening: _Happening, name: str) -> dict[str, Any]:

@@ -138,7 +138,9 @@ class References:
             return Forbidden(str(error))
 
     def note(self, key: Key, found: _Found) -> bool:
-        """Take over what one of them is now; whether that is news."""
+        """Take over what one of them is now, if it is in use; whether that is news."""
+        if key not in self._users:
+            return False  # it would never be read again
         before = self._found.get(key)
         self._found[key] = found
         return _version(before) != _version(found)
@@ -153,7 +155,7 @@ class References:
                 except StoreUnavailable as error:
                     LOG.warning("%s: %s", key, error)
                     break
-                if key in self._users and self.note(key, found):
+                if self.note(key, found):
                     deleted = found is None or isinstance(found, Forbidden)
                     self._report([Change(key, "", deleted=deleted, version=_version(found))])
 

@@ -43,6 +43,10 @@ class Expired(StoreUnavailable):
     """The version to go on from is too old: everything is to be read again."""
 
 
+class NotServed(StoreUnavailable):
+    """The server does not know the kind (now): nothing follows for its objects."""
+
+
 class Rejected(StoreError):
     """The server does not take the request as it is."""
 
@@ -80,7 +84,9 @@ def refusal(status: int, answer: Mapping[str, Any]) -> StoreError:
     message = str(answer.get("message") or f"HTTP status {status}")
     reason = str(answer.get("reason") or "")
     if status == 404:
-        return NotFound(message)
+        details = answer.get("details")
+        named = isinstance(details, Mapping) and details.get("name")
+        return NotFound(message) if named else NotServed(message)
     if status == 409:
         return AlreadyExists(message) if reason == "AlreadyExists" else Conflict(message)
     if status == 403:
