@@ -168,6 +168,7 @@ class KubeLab:
         self.log = path / "controller.log"
         self.kubeconfig = cluster.kubeconfig
         """What controllers are started with."""
+        self.serves = ["-n", namespace]
         self._controllers: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
@@ -190,7 +191,7 @@ class KubeLab:
         environment = {**os.environ, "CODESWARM_HOME": str(self.home.root), **variables}
         command = [
             sys.executable, *program, "controller", "run", "--kubernetes",
-            "--kubeconfig", self.kubeconfig, "-n", self.namespace, *arguments,
+            "--kubeconfig", self.kubeconfig, *self.serves, *arguments,
         ]  # fmt: skip
         with self.log.open("ab") as log:
             process = subprocess.Popen(

@@ -1,6 +1,7 @@
 """A controller that kills itself with SIGKILL at its Nth step between intent and effect.
 
-Run as ``python -m tests.faults.crashing``.  A step is the moment before or after a write to the
+Run as ``python -m tests.faults.crashing``, with the command line of a cluster's controller for
+one of those.  A step is the moment before or after a write to the
 store, a call of the provider that has an effect, a change of a repository, or a note of
 how far the outboxes are settled.  ``CODESWARM_CRASH_AT`` is N (0: never); every step's name is
 appended to the file ``CODESWARM_CRASH_LOG``.
@@ -20,6 +21,7 @@ from controller.reconcile.transcripts import Transcripts
 from controller.repository.objects import ObjectStore
 from controller.repository.service import Repositories
 from controller.runtime import local
+from controller.store.kube import KubeStore
 from controller.store.sqlite import SqliteStore
 from providers.local import LocalProvider
 
@@ -28,6 +30,7 @@ LOG = "CODESWARM_CRASH_LOG"
 
 EFFECTS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (SqliteStore, ("create", "update", "update_status", "delete")),
+    (KubeStore, ("create", "update", "update_status", "delete")),
     (LocalProvider, ("launch", "deliver", "stop", "remove", "archive")),
     (Repositories, ("put", "delete", "ensure_base")),
     (ObjectStore, ("put", "delete")),
@@ -85,6 +88,10 @@ def main() -> int:
         for name in names:
             surround(owner, name, step)
     surround_flush(step)
+    if sys.argv[1:]:
+        from cli.main import main as command
+
+        return command()
     return local.main()
 
 

@@ -18,6 +18,8 @@ from typing import IO, Any
 
 import psutil
 
+from controller.runtime.home import Home
+from controller.store.base import Key
 from tests.faults import crashing, skewed
 from tests.lab import Lab, git, refs
 
@@ -27,12 +29,84 @@ USE = "usage: {inputTokens: 1000, cachedInputTokens: 200, outputTokens: 50}"
 """A script's step that uses ``TOKENS``."""
 
 
-class FaultLab(Lab):
+class Mortal:
+    """What both homes' labs have where a controller may die: a view of objects, and new ones."""
+
+    crash_at = 0
+    """At which step the controllers that follow a dead one die; 0: they are ordinary ones."""
+    controller: subprocess.Popen[bytes]
+    home: Home
+    path: Path
+    find: Callable[[str, str], dict[str, Any] | None]
+    """An object by kind and name, or None."""
+    list: Callable[[str], Any]
+    """All objects of a kind."""
+    delete: Callable[[str, str], None]
+    touch: Callable[[str, str], None]
+    """Have an object looked at now: a client changes an annotation."""
+    apply: Callable[..., None]
+    start: Callable[[], Any]
+    start_crashing: Callable[[int], Path]
+    """Start a controller that kills itself at its n-th step; the log of its steps."""
+    repository: Callable[[], Path]
+    processes: Callable[[], Any]
+    wait: Callable[[Callable[[], Any], str, float], Any]
+
+    def converge(self, condition: Callable[[], Any], what: str, deadline: float = 60.0) -> None:
+        """Wait for a condition; a controller that died is followed by an ordinary one."""
+
+        def look() -> Any:
+            if self.controller.poll() is not None:
+                if self.crash_at:
+                    self.start_crashing(self.crash_at)
+                else:
+                    self.start()
+            return condition()
+
+        self.wait(look, what, deadline)
+
+    def state(self, kind: str, name: str) -> dict[str, Any]:
+        """An object's status; empty while there is none."""
+        return (self.find(kind, name) or {}).get("status") or {}
+
+    def phase_of(self, kind: str, name: str) -> str:
+        """An object's phase; empty while there is none."""
+        return str(self.state(kind, name).get("phase") or "")
+
+    def is_gone(self, kind: str, name: str) -> bool:
+        """Whether there is no such object any more."""
+        return self.find(kind, name) is None
+
+    def attempts(self, name: str) -> Any:
+        """A Task's attempts."""
+        return [*(self.state("Task", name).get("attempts") or ())]
+
+    def jobs(self, swarm: str) -> dict[str, dict[str, Any]]:
+        """The swarm's table of workers by job."""
+        return {row["job"]: row for row in self.state("Swarm", swarm).get("workers") or ()}
+
+    def job_dir(self, job: str) -> Path:
+        """A job's folder."""
+        (found,) = self.home.workspaces.glob(f"*/*/{job}")
+        return found
+
+    def workers(self) -> dict[str, Any]:
+        """Running worker processes (not their descendants) by job."""
+        found: dict[str, Any] = {}
+        for process in self.processes():
+            try:
+                if "worker" in process.cmdline()[1:5]:
+                    job = process.environ()["CODESWARM_JOB_ID"]
+                    found.setdefault(job, []).append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+
+class FaultLab(Mortal, Lab):
     """A lab that starts its controller again when it has died."""
 
     _reader: threading.Thread | None = None
-    crash_at = 0
-    """At which step the controllers that follow a dead one die; 0: they are ordinary ones."""
 
     def start_crashing(self, at: int) -> Path:
         """Start a controller that kills itself at its ``at``-th step; the log of its steps."""
@@ -83,35 +157,16 @@ class FaultLab(Lab):
         if self._reader is not None:
             self._reader.join(10)
 
-    def converge(self, condition: Callable[[], Any], what: str, deadline: float = 60.0) -> None:
-        """Wait for a condition; a controller that died is followed by an ordinary one."""
+    def find(self, kind: str, name: str) -> dict[str, Any] | None:
+        """An object, or None."""
+        return self.db.get(Key(kind, "default", name))
 
-        def look() -> Any:
-            if self.controller.poll() is not None:
-                if self.crash_at:
-                    self.start_crashing(self.crash_at)
-                else:
-                    self.start()
-            return condition()
-
-        self.wait(look, what, deadline)
-
-    def phase_of(self, kind: str, name: str) -> str:
-        """An object's phase; empty while there is none."""
-        from controller.store.base import Key
-
-        return str(self.status(Key(kind, "default", name)).get("phase") or "")
-
-    def is_gone(self, kind: str, name: str) -> bool:
-        """Whether there is no such object any more."""
-        from controller.store.base import Key
-
-        return self.db.get(Key(kind, "default", name)) is None
+    def list(self, kind: str) -> Any:
+        """All objects of a kind."""
+        return self.db.list(kind)
 
     def delete(self, kind: str, name: str) -> None:
         """Delete an object as a client does."""
-        from controller.store.base import Key
-
         self.db.delete(Key(kind, "default", name))
 
     def touch(self, kind: str, name: str) -> None:
@@ -120,31 +175,6 @@ class FaultLab(Lab):
         self.patch(
             kind, name, lambda o: o["metadata"].setdefault("annotations", {}).update(touched=word)
         )
-
-    def attempts(self, name: str) -> list[dict[str, Any]]:
-        """A Task's attempts."""
-        return list(self.task(name).get("attempts") or ())
-
-    def jobs(self, swarm: str) -> dict[str, dict[str, Any]]:
-        """The swarm's table of workers by job."""
-        return {row["job"]: row for row in self.swarm(swarm).get("workers") or ()}
-
-    def job_dir(self, job: str) -> Path:
-        """A job's folder."""
-        (found,) = self.home.workspaces.glob(f"*/*/{job}")
-        return found
-
-    def workers(self) -> dict[str, list[psutil.Process]]:
-        """Running worker processes (not their descendants) by job."""
-        found: dict[str, list[psutil.Process]] = {}
-        for process in self.processes():
-            try:
-                if "worker" in process.cmdline()[1:5]:
-                    job = process.environ()["CODESWARM_JOB_ID"]
-                    found.setdefault(job, []).append(process)
-            except (psutil.Error, OSError):
-                continue
-        return found
 
 
 def daemons(lab: Lab, mark: str, *, nameless: bool) -> Path:
@@ -200,7 +230,7 @@ class Turn:
         return sum(tokens.get(kind, 0) for tokens in self.sessions.values())
 
 
-def mail(lab: Lab) -> dict[str, bytes]:
+def mail(lab: Mortal) -> dict[str, bytes]:
     """What came out of every job: its outbox, or what is kept of it."""
     found = {path.stem: path.read_bytes() for path in lab.home.transcripts.rglob("*.jsonl")}
     for path in lab.home.workspaces.glob("*/*/*/mailbox/outbox/*.jsonl"):
@@ -219,7 +249,7 @@ def records(data: bytes) -> Iterable[dict[str, Any]]:
             yield record
 
 
-def turns(lab: Lab) -> dict[str, Turn]:
+def turns(lab: Mortal) -> dict[str, Turn]:
     """All turns by injection, from whole records of the job itself, each taken once.
 
     Raises: AssertionError if a turn was started twice.
@@ -247,12 +277,12 @@ def turns(lab: Lab) -> dict[str, Turn]:
 # --- what must hold ------------------------------------------------------------------------------
 
 
-def check_turns(lab: FaultLab) -> dict[str, Turn]:
+def check_turns(lab: Mortal) -> dict[str, Turn]:
     """Every turn is an attempt, started once; no task had two at the same time."""
     found = turns(lab)
     known = {
         attempt["injectionId"]: attempt
-        for task in lab.db.list("Task")
+        for task in lab.list("Task")
         for attempt in (task.get("status") or {}).get("attempts") or ()
     }
     assert set(found) <= set(known), "turns that no task knows"
@@ -270,32 +300,34 @@ def check_turns(lab: FaultLab) -> dict[str, Turn]:
     return found
 
 
-def check_usage(lab: FaultLab, *projects: str, swarm: str = "builders") -> None:
+def check_usage(lab: Mortal, *projects: str, swarm: str = "builders") -> None:
     """Every token is counted once: in its task, its project and its swarm."""
     by_uid: dict[str, dict[str, int]] = {}
     for turn in turns(lab).values():
         sums = by_uid.setdefault(turn.uid, dict.fromkeys(TOKENS, 0))
         for kind in TOKENS:
             sums[kind] += turn.used(kind)
-    for task in lab.db.list("Task"):
+    for task in lab.list("Task"):
         used = (task.get("status") or {}).get("usage")
         assert tokens(used) == by_uid.get(task["metadata"]["uid"], dict.fromkeys(TOKENS, 0)), (
             f"usage of {task['metadata']['name']}"
         )
     for name in projects:
-        mine = [t for t in lab.db.list("Task") if t["spec"].get("project") == name]
+        mine = [t for t in lab.list("Task") if t["spec"].get("project") == name]
         expected = total(by_uid.get(t["metadata"]["uid"], {}) for t in mine)
         lab.converge(
-            lambda name=name, expected=expected: tokens(lab.project(name).get("usage")) == expected,
-            f"project {name}'s usage to be {expected}, {lab.project(name).get('usage')}",
+            lambda name=name, expected=expected: (
+                tokens(lab.state("Project", name).get("usage")) == expected
+            ),
+            f"project {name}'s usage to be {expected}, {lab.state('Project', name).get('usage')}",
         )
-    if not lab.swarm(swarm):
+    if not lab.state("Swarm", swarm):
         return
     everything = total(by_uid.values())
     lab.touch("Swarm", swarm)
     lab.converge(
-        lambda: tokens(lab.swarm(swarm).get("usage")) == everything,
-        f"the swarm's usage to be {everything}, {lab.swarm(swarm).get('usage')}",
+        lambda: tokens(lab.state("Swarm", swarm).get("usage")) == everything,
+        f"the swarm's usage to be {everything}, {lab.state('Swarm', swarm).get('usage')}",
     )
 
 
@@ -314,7 +346,7 @@ def total(usages: Iterable[dict[str, int]]) -> dict[str, int]:
     return result
 
 
-def check_workers(lab: FaultLab, swarm: str = "builders") -> None:
+def check_workers(lab: Mortal, swarm: str = "builders") -> None:
     """Exactly the workers of the swarm's table run, each once."""
 
     def agree() -> bool:
@@ -326,12 +358,12 @@ def check_workers(lab: FaultLab, swarm: str = "builders") -> None:
     lab.converge(agree, f"the workers to be {sorted(lab.jobs(swarm))}, there are {lab.workers()}")
 
 
-def check_branches(lab: FaultLab, repository: Path, project: str, tasks: Iterable[str]) -> None:
+def check_branches(lab: Mortal, repository: Path, project: str, tasks: Iterable[str]) -> None:
     """Every task's branch and the integration hold what they should."""
     there = refs(repository)
     names = list(tasks)
     for name in names:
-        done = lab.task(f"{project}.{name}")
+        done = lab.state("Task", f"{project}.{name}")
         branch = f"codeswarm/{project}/{name}"
         assert there[f"refs/heads/{branch}"] == done["headCommit"]
         assert there[done["headRef"]] == done["headCommit"]
@@ -340,8 +372,8 @@ def check_branches(lab: FaultLab, repository: Path, project: str, tasks: Iterabl
     assert {f"{name}.txt" for name in names} <= set(tree.splitlines())
 
 
-def check_nothing_left(lab: FaultLab, swarm: str = "builders") -> None:
+def check_nothing_left(lab: Mortal, swarm: str = "builders") -> None:
     """No process and no folder of a deleted swarm."""
     lab.converge(lambda: not lab.processes(), f"no process: {lab.processes()}", 10)
-    left = list(lab.home.workspaces.glob(f"default/{swarm}-*"))
+    left = list(lab.home.workspaces.glob(f"*/{swarm}-*"))
     assert not left
