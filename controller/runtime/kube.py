@@ -102,19 +102,23 @@ class KubeController:
         self._take_signals()
         pod = in_pod() and self._options.kubeconfig is None
         api = await connect(self._options.kubeconfig, self._options.context, in_cluster=pod)
-        http = await self._http(api, configuration, pod)
         try:
-            own = _own_namespace(api, pod)
-            served = None if self._options.all_namespaces else self._options.namespace or own
-            lease = Lease(api, own if pod or served is None else served)
-            self._lease = lease
-            if await self._unless_stopped(lease.acquire()):
-                LOG.info("holds %s, epoch %d", lease.name, lease.epoch)
-                await self._serve(api, served, lease, configuration)
-                await lease.release()
+            http = await self._http(api, configuration, pod)
+            try:
+                await self._hold_and_serve(api, configuration, pod)
+            finally:
+                await http.stop()
         finally:
-            await http.stop()
             await api.close()
+
+    async def _hold_and_serve(self, api: Api, configuration: settings.Settings, pod: bool) -> None:
+        own = _own_namespace(api, pod)
+        served = None if self._options.all_namespaces else self._options.namespace or own
+        lease = self._lease = Lease(api, own if pod or served is None else served)
+        if await self._unless_stopped(lease.acquire()):
+            LOG.info("holds %s, epoch %d", lease.name, lease.epoch)
+            await self._serve(api, served, lease, configuration)
+            await lease.release()
 
     async def _http(self, api: Api, configuration: settings.Settings, pod: bool) -> Service:
         """Probes, metrics, transcripts: from the start, so that one can see what is waited for.
@@ -231,9 +235,6 @@ class KubeController:
 
     def _local(self, epoch: int) -> Provider:
         """Workers in this process's own surroundings, or in the container beside it."""
-        socket = os.environ.get(HOST_VARIABLE)
-        if socket:
-            return HostedProvider(Path(socket), epoch, archives=self._home.archives)
         socket = os.environ.get(HOST_VARIABLE)
         if socket:
             return HostedProvider(Path(socket), epoch, archives=self._home.archives)
