@@ -135,7 +135,7 @@ class Pod:
     # --- volumes -------------------------------------------------------------------------------
 
     def _place(self, volume: Document) -> Path:
-        place = self._folder / "volumes" / volume["name"]
+        place: Path = self._folder / "volumes" / volume["name"]
         place.mkdir(exist_ok=True)
         if "configMap" in volume:
             (found,) = [

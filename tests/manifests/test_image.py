@@ -9,7 +9,6 @@ import sys
 import tomllib
 import zipfile
 
-import pytest
 import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -117,20 +116,15 @@ def test_the_kind_config_is_one_node():
     assert [node["role"] for node in config["nodes"]] == ["control-plane"]
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel, built as the image builds it, but with whatever build backend there is."""
-    folder = tmp_path_factory.mktemp("wheel")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check",
-         "--no-deps", "--wheel-dir", str(folder), str(ROOT)],
-        check=True, capture_output=True, timeout=110,
-    )  # fmt: skip
-    (found,) = folder.glob("*.whl")
-    return found
+def pip(*arguments, **options):
+    command = [sys.executable, "-m", "pip", *arguments]
+    quiet = ("--quiet", "--disable-pip-version-check", "--no-deps")
+    subprocess.run([*command, *quiet], check=True, capture_output=True, timeout=110, **options)
 
 
-def test_the_wheel_has_the_crds_and_the_documentation(wheel):
+def test_the_wheel_has_all_and_its_program_runs(tmp_path):
+    pip("wheel", "--wheel-dir", str(tmp_path), str(ROOT))
+    (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
     for file in (ROOT / "crds").rglob("*.yaml"):
@@ -140,23 +134,15 @@ def test_the_wheel_has_the_crds_and_the_documentation(wheel):
         assert f"{data}/{file.relative_to(ROOT / 'docs')}" in names
     assert not [name for name in names if name.startswith("tests/")]
 
-
-def test_the_installed_program_runs(wheel, tmp_path):
     target = tmp_path / "installed"
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check",
-         "--no-deps", "--no-index", "--target", str(target), str(wheel)],
-        check=True, capture_output=True, timeout=100,
-    )  # fmt: skip
+    pip("install", "--no-index", "--target", str(target), str(wheel))
     environment = {"PYTHONPATH": str(target), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
-    done = subprocess.run(
-        [str(target / "bin" / "codeswarm"), "explain", "swarm.spec.replicas"],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert "replicas" in done.stdout
-    where = subprocess.run(
-        [sys.executable, "-c", "import crds; print(crds.__file__)"],
-        env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True,
-    )  # fmt: skip
-    assert where.stdout.startswith(str(target))
+    for command, said in [
+        ([str(target / "bin" / "codeswarm"), "explain", "swarm.spec.replicas"], "replicas"),
+        ([sys.executable, "-c", "import crds; print(crds.__file__)"], str(target)),
+    ]:
+        done = subprocess.run(
+            command, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        assert said in done.stdout
