@@ -14,6 +14,7 @@ FULL: tuple[tuple[str, ...], ...] = (
     ("bench.restart",),
     ("bench.idle",),
     ("bench.scale",),
+    ("bench.kube",),
 )
 QUICK: tuple[tuple[str, ...], ...] = (
     ("bench.startup", "--rounds", "5"),
@@ -22,13 +23,14 @@ QUICK: tuple[tuple[str, ...], ...] = (
     ("bench.restart", "--tasks", "200", "--kills", "2"),
     ("bench.idle", "--workers", "20", "--seconds", "10"),
     ("bench.scale", "--small", "100", "--large", "400"),
+    ("bench.kube", "--quick"),
 )
 
 
 def main() -> int:
     """Run each in a process of its own, so that none sees another's memory."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small figures, in two minutes")
+    parser.add_argument("--quick", action="store_true", help="small figures, in a few minutes")
     options = parser.parse_args()
     for module, *arguments in QUICK if options.quick else FULL:
         print(f"== {module} {' '.join(arguments)}".rstrip(), flush=True)
