@@ -120,8 +120,8 @@ class KubeWatch:
         for scope in sorted(self._wanted, key=lambda scope: scope.namespace is not None):
             if not self._covered(scope):
                 reader = _Reader(self, self._server, scope, self._wanted[scope], self._listing)
+                reader.start()  # first: Ctrl-C may come in between
                 self._streams[scope] = reader
-                reader.start()
         self._wanted.clear()
 
     def close(self) -> None:

@@ -23,6 +23,7 @@ from controller.store.base import (
     StoreUnavailable,
 )
 from tests.cli.apiserver import Answer, ApiServer, Asked, Reply, status
+from tests.cli.conftest import Run
 from tests.cli.samples import prompt
 
 KEY = Key("Task", "default", "hello")
@@ -197,6 +198,16 @@ def test_a_namespace_that_cannot_be_listed_still_has_its_not_found(tmp_path: Pat
     with ApiServer(sequence(status(403, "no", "Forbidden"))) as server:
         error = not_found(client_of(server, tmp_path), KEY)
         assert str(error) == 'task "hello" not found in namespace "default"'
+
+
+def test_a_hostile_server_does_not_reach_the_terminal(run: Run, tmp_path: Path) -> None:
+    with ApiServer(sequence(Reply(b"\x1b]0;pwned\x07 go away", 418))) as server:
+        result = run("get", "swarms", "--kubeconfig", str(server.kubeconfig(tmp_path)))
+        assert result.exit_code == 1
+        assert (
+            result.stderr
+            == "error: \N{REPLACEMENT CHARACTER}]0;pwned\N{REPLACEMENT CHARACTER} go away\n"
+        )
 
 
 # --- the controller's Lease ---------------------------------------------------------------------

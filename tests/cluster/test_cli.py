@@ -267,7 +267,7 @@ def test_get_w_prints_what_changes_until_ctrl_c(cs: Line) -> None:
         assert watching.line().startswith("hello ")
         watching.interrupt()
         code, _, err = watching.end()
-    assert code == 130
+    assert code == 130, err
     assert "Traceback" not in err
 
 

@@ -141,7 +141,7 @@ def test_logs_f_is_left_with_ctrl_c(kube: KubeLab, cs: Line) -> None:
         assert "first words" in logs.line()
         logs.interrupt()
         code, _, err = logs.end()
-    assert code == 130
+    assert code == 130, err
     assert "Traceback" not in err
 
 
@@ -158,18 +158,25 @@ def test_without_a_token_of_ones_own_one_is_lent(
     assert "codeswarm-reader" in cs("logs", "greeter.library").stderr
 
 
-def test_one_who_may_not_read_transcripts(kube: KubeLab, cs: Line, tmp_path: Path) -> None:
+def test_the_least_rights_for_logs(kube: KubeLab, cs: Line, tmp_path: Path) -> None:
+    """The proxy to this one Service, and the transcripts themselves: both are needed."""
     a_task_with_a_transcript(kube, cs)
-    rules = [rule("tasks", "swarms"),
-             {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"]}]  # fmt: skip
-    somebody = Line(cs.cluster, cs.namespace, tmp_path,
-                    user(cs.cluster, cs.namespace, tmp_path, rules))  # fmt: skip
+    gate = {"apiGroups": [""], "resources": ["services/proxy"], "verbs": ["get"],
+            "resourceNames": ["http:codeswarm:4000"]}  # fmt: skip
+    rules = [rule("tasks", "swarms"), gate]
+    config = user(cs.cluster, cs.namespace, tmp_path, rules)
+    somebody = Line(cs.cluster, cs.namespace, tmp_path, config)
     somebody.environment["CODESWARM_CONTROLLER_NAMESPACE"] = kube.namespace
     wait(lambda: somebody("get", "tasks").exit_code == 0, "the rights to be taken up")
     result = somebody("logs", "greeter.library")
     assert result.exit_code == 1
     assert "may not get tasks/transcript" in result.stderr
     assert "first words" not in result.output
+    role = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{cs.namespace}/roles/somebody"
+    more = {"rules": [*rules, rule("tasks/transcript", verbs="get")]}
+    cs.cluster.request("PATCH", role, more, "application/merge-patch+json")
+    wait(lambda: somebody("logs", "greeter.library").exit_code == 0, "the right to transcripts")
+    assert "first words" in somebody.ok("logs", "greeter.library")
 
 
 def test_a_manifest_in_merged_branches_out_by_the_command_line(kube: KubeLab, cs: Line) -> None:
