@@ -35,9 +35,9 @@ def yaml_files() -> list[Path]:
 @cache
 def _kubectl() -> str | None:
     """A kubectl with a kustomize that is new enough."""
-    named = os.environ.get("KUBE_BIN")
-    candidates = [str(Path(named) / "kubectl")] if named else []
-    for program in [*candidates, *filter(None, [shutil.which("kubectl")])]:
+    for program in filter(
+        None, [os.environ.get("CODESWARM_TEST_KUBECTL"), shutil.which("kubectl")]
+    ):
         done = subprocess.run(
             [program, "version", "--client", "-o", "json"],
             capture_output=True,
