@@ -91,13 +91,16 @@ class Follower:
             if key in keys:
                 settled[key] = Outcome(False, "deleted")
             return
+        outcome = outcomes.of(obj) if key in keys else None
+        if outcome is not None and key not in settled:
+            # Changes of several kinds may come in any order; a project ends after its tasks.
+            for task in self._members(key):
+                self._progress.tell(task)
         self._progress.tell(obj)
-        if key in keys:
-            outcome = outcomes.of(obj)
-            if outcome is None:
-                settled.pop(key, None)
-            else:
-                settled[key] = outcome
+        if outcome is not None:
+            settled[key] = outcome
+        elif key in keys:
+            settled.pop(key, None)
 
 
 def _is_member(key: Key, projects: set[tuple[str, str]]) -> bool:
