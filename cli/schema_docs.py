@@ -81,7 +81,8 @@ def _limits(node: Mapping[str, Any]) -> Iterator[str]:
         yield "    One of: " + ", ".join(str(value) for value in node["enum"])
     if "default" in node:
         yield f"    Default: {node['default']}"
-    for word, label in (("minimum", "At least"), ("maximum", "At most")):
+    lowest = "Above" if node.get("exclusiveMinimum") else "At least"
+    for word, label in (("minimum", lowest), ("maximum", "At most")):
         if word in node:
             yield f"    {label}: {node[word]}"
 

@@ -20,6 +20,7 @@ _PATTERNS: Mapping[str, str] = MappingProxyType(
         r"^(/|~/)[^\x00-\x1f]*$": "an absolute path, or one from ~/",
     }
 )
+_TIME = "^[0-9]{4}-(0[1-9]|1[0-2])-"
 _LONG_PATTERN = 60
 _TYPES = {
     "object": "an object",
@@ -33,9 +34,8 @@ _TYPES = {
 _CREDENTIALS = ("accesskey", "secretkey", "password", "secretaccess", "apikey", "sessiontoken")
 
 
-def describe(error: Any) -> Iterable[FieldError]:
-    """The field errors of one ``jsonschema.ValidationError``."""
-    path = ""
+def describe(error: Any, path: str = "") -> Iterable[FieldError]:
+    """The field errors of one ``jsonschema.ValidationError`` in a value that stands at ``path``."""
     for part in error.absolute_path:
         path = join(path, part)
     handler = _HANDLERS.get(error.validator)
@@ -121,6 +121,8 @@ def _enum(path: str, error: Any) -> Iterable[FieldError]:
 def _pattern(path: str, error: Any) -> Iterable[FieldError]:
     rule = _PATTERNS.get(error.validator_value)
     shown = f'"{_short(error.instance)}" is not valid'
+    if error.validator_value.startswith(_TIME):
+        return [FieldError(path, f"{shown}: a time in UTC, such as 2026-01-31T12:00:00Z")]
     if rule:
         return [FieldError(path, f"{shown}: {rule}")]
     description = error.schema.get("description", "").rstrip(".")
@@ -177,6 +179,7 @@ _HANDLERS: Mapping[str, Callable[[str, Any], Iterable[FieldError]]] = MappingPro
         "maxItems": _sized("at most", "items"),
         "maxProperties": _sized("at most", "entries"),
         "minimum": _bound("at least"),
+        "exclusiveMinimum": _bound("above"),
         "maximum": _bound("at most"),
         "distinct": _distinct,
         "format": _format,

@@ -25,6 +25,7 @@ _COPIED = (
     "minLength",
     "maxLength",
     "minimum",
+    "exclusiveMinimum",
     "maximum",
     "minItems",
     "maxItems",
@@ -57,6 +58,14 @@ class Schema:
                 break
         return found[:limit]
 
+    def unknown(self, value: Any, path: str, limit: int = 50) -> list[FieldError]:
+        """The unknown fields in a value that stands at ``path``, whatever else is wrong."""
+        found: list[FieldError] = []
+        for error in self.validator.iter_errors(value):
+            if error.validator == "unknownFields":
+                found += describe(error, path)
+        return found[:limit]
+
 
 def compile_schema(schema: Mapping[str, Any]) -> Schema:
     """Make a structural schema (``openAPIV3Schema`` or a part of one) ready for use."""
@@ -84,6 +93,8 @@ def _translate(schema: Mapping[str, Any]) -> dict[str, Any]:
     if schema.get("x-kubernetes-int-or-string"):
         result["type"] = ["integer", "string"]
     result |= {key: schema[key] for key in _COPIED if key in schema}
+    if result.pop("exclusiveMinimum", False):  # OpenAPI's is a flag, JSON schema's a number
+        result["exclusiveMinimum"] = result.pop("minimum")
     properties = schema.get("properties")
     if properties:
         result["properties"] = {
