@@ -7,13 +7,14 @@ JSON's types are understood.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
 from controller.resources.errors import Invalid
-from controller.resources.yamldoc import Parsed, YamlError, parse
+from controller.resources.yamldoc import Parsed, YamlError, parse, plain_number
 
 MAX_FILE_BYTES = 8 * 1024 * 1024
 SUFFIXES = (".yaml", ".yml", ".json")
@@ -158,7 +159,12 @@ def _parse(source: str, text: str) -> Iterator[Parsed]:
         return
     # JSON may have tabs and surrogate escapes, which YAML does not understand.
     try:
-        value = json.loads(text, object_pairs_hook=_no_doubles, parse_constant=_no_number)
+        value = json.loads(
+            text,
+            object_pairs_hook=_no_doubles,
+            parse_constant=_no_number,
+            parse_float=_number,
+        )
     except json.JSONDecodeError as error:
         if is_json:
             raise YamlError(f"is not JSON: {error.msg}", 1, error.lineno) from None
@@ -171,6 +177,13 @@ def _parse(source: str, text: str) -> Iterator[Parsed]:
 
 def _no_number(name: str) -> None:
     raise YamlError(f"{name} is not a number that JSON can carry", 1, 0)
+
+
+def _number(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        _no_number(text)
+    return plain_number(value)
 
 
 def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -20,16 +20,17 @@ class Node:
     """The values of a map (``additionalProperties``)."""
     items: Node | None
     defaults: tuple[tuple[str, Any], ...]
-    integer: bool
+    numeric: bool
     plain: bool
-    """Nothing below has a default, can be pruned or is an integer: a copy is enough."""
+    """Nothing below has a default, can be pruned or is a number: a copy is enough."""
 
 
 def build(schema: Mapping[str, Any]) -> Node:
     """The node of a structural schema."""
     properties = {name: build(sub) for name, sub in schema.get("properties", {}).items()}
     extra, items = schema.get("additionalProperties"), schema.get("items")
-    integer = schema.get("type") == "integer"
+    numeric = schema.get("type") in ("integer", "number")
+    numeric = numeric or bool(schema.get("x-kubernetes-int-or-string"))
     return Node(
         properties=properties,
         extra=build(extra) if isinstance(extra, dict) else None,
@@ -39,8 +40,8 @@ def build(schema: Mapping[str, Any]) -> Node:
             for name, sub in schema.get("properties", {}).items()
             if "default" in sub
         ),
-        integer=integer,
-        plain=not (properties or extra or items or integer),
+        numeric=numeric,
+        plain=not (properties or extra or items or numeric),
     )
 
 
@@ -48,7 +49,7 @@ def prepare(value: Any, node: Node) -> Any:
     """A copy of ``value`` without nulls, with defaults.
 
     Nulls of unknown fields and list items stay: they are errors.  A float without a fraction
-    becomes the integer that the schema asks for, as it does on its way through JSON.
+    becomes an integer, as it does on its way through the API server: 3.0 and 3 are one spec.
     """
     if isinstance(value, dict):
         return _mapping(value, node)
@@ -57,7 +58,7 @@ def prepare(value: Any, node: Node) -> Any:
         if items is None or items.plain:
             return value.copy()
         return [prepare(item, items) for item in value]
-    if node.integer and isinstance(value, float) and value.is_integer():
+    if node.numeric and isinstance(value, float) and value.is_integer():
         return int(value)
     return value
 

