@@ -8,10 +8,9 @@ from typing import Any
 from cli.client import Applied
 from cli.errors import CliError
 from controller.resources import kinds
-from controller.resources.admission import admit
+from controller.resources.admission import admit, head_errors
 from controller.resources.errors import Invalid
 from controller.resources.manifest import Document
-from controller.resources.metadata import metadata_errors
 from controller.store.apply import ApplyRequest
 from controller.store.base import Key, Resource, key_of
 from controller.store.database import Database
@@ -68,11 +67,7 @@ def head_fault(document: Document) -> str | None:
     obj = document.obj
     known = {kind.kind: kind.api_version for kind in kinds.kinds()}
     kind = obj.get("kind")
-    if (
-        isinstance(kind, str)
-        and known.get(kind) == obj.get("apiVersion")
-        and not list(metadata_errors(obj.get("metadata")))
-    ):
+    if isinstance(kind, str) and known.get(kind) == obj.get("apiVersion") and not head_errors(obj):
         return None
     try:
         admit(obj)

@@ -15,7 +15,7 @@ from controller.resources.messages import type_name
 from controller.resources.metadata import metadata_errors
 from controller.resources.schema import object_schema, status_schema
 
-__all__ = ["FieldError", "Invalid", "admit", "status_errors"]
+__all__ = ["FieldError", "Invalid", "admit", "head_errors", "status_errors"]
 
 _HEAD = ("apiVersion", "kind", "metadata")
 
@@ -36,7 +36,7 @@ def admit(
     Raises: Invalid.
     """
     kind = _kind_of(obj)
-    errors = list(metadata_errors(obj.get("metadata")))
+    errors = head_errors(obj, old)
     if not kind.group:
         return _admit_core(obj, old, errors)
     schema = object_schema(kind.kind)
@@ -51,6 +51,23 @@ def admit(
         errors += cel.check(rules, new, old) if rules else ()
     _raise(obj, errors)
     return _without_null_metadata(new)
+
+
+def head_errors(obj: Mapping[str, Any], old: Mapping[str, Any] | None = None) -> list[FieldError]:
+    """What is wrong with an object of a known kind besides its spec.
+
+    Clients' statuses are not stored; unknown fields in them are errors all the same.
+    """
+    found = list(metadata_errors(obj.get("metadata")))
+    kind = kinds.get(obj["kind"])
+    if not kind.group or "status" not in obj:
+        return found
+    if old is not None and old.get("status") == obj["status"]:
+        return found
+    schema = status_schema(kind.kind)
+    if schema is None:
+        return [*found, FieldError("status", "unknown field", f"a {kind.kind} has no status")]
+    return [*found, *schema.unknown(obj["status"], "status")]
 
 
 def status_errors(kind: str, status: Any) -> list[FieldError]:
@@ -104,7 +121,8 @@ def _admit_core(
 
 
 def _without_null_metadata(obj: dict[str, Any]) -> dict[str, Any]:
-    metadata = obj["metadata"]
-    if None in metadata.values():
-        metadata = {name: value for name, value in metadata.items() if value is not None}
-    return {**obj, "metadata": dict(metadata)}
+    metadata = {name: value for name, value in obj["metadata"].items() if value is not None}
+    for field in ("labels", "annotations"):
+        if None in metadata.get(field, {}).values():
+            metadata[field] = {k: v for k, v in metadata[field].items() if v is not None}
+    return {**obj, "metadata": metadata}

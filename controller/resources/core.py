@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import re
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
@@ -21,6 +22,18 @@ _COMMON = ("apiVersion", "kind", "metadata", "immutable", "data")
 _FIELDS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"Secret": (*_COMMON, "stringData", "type"), "ConfigMap": (*_COMMON, "binaryData")}
 )
+_BASIC_AUTH = "kubernetes.io/basic-auth"
+_TOKEN = "kubernetes.io/service-account-token"
+_ACCOUNT = "kubernetes.io/service-account.name"
+_NEEDED: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "kubernetes.io/tls": ("tls.crt", "tls.key"),
+        "kubernetes.io/ssh-auth": ("ssh-privatekey",),
+        "kubernetes.io/dockercfg": (".dockercfg",),
+        "kubernetes.io/dockerconfigjson": (".dockerconfigjson",),
+    }
+)
+_JSON = frozenset({"kubernetes.io/dockercfg", "kubernetes.io/dockerconfigjson"})
 _MAPS = ("data", "stringData", "binaryData")
 
 
@@ -31,18 +44,27 @@ def prepare(obj: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(result.get(field), dict):
             result[field] = {k: v for k, v in result[field].items() if v is not None}
     if obj.get("kind") == "Secret":
-        result.setdefault("type", "Opaque")
+        result["type"] = result.get("type") or "Opaque"
     return result
 
 
 def fold(obj: Mapping[str, Any]) -> dict[str, Any]:
     """A valid object with ``stringData`` folded into ``data``, as it is stored."""
     result = dict(obj)
+    for field in ("binaryData", *(["data"] if obj["kind"] == "Secret" else [])):
+        if field in result:
+            result[field] = {k: _encode(_decode(v)) for k, v in result[field].items()}
     plain = result.pop("stringData", None)
     if plain:
-        encoded = {k: base64.b64encode(v.encode()).decode("ascii") for k, v in plain.items()}
-        result["data"] = {**result.get("data", {}), **encoded}
+        result["data"] = {
+            **result.get("data", {}),
+            **{k: _encode(v.encode()) for k, v in plain.items()},
+        }
     return result
+
+
+def _encode(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
 
 
 def errors(obj: Mapping[str, Any]) -> Iterator[FieldError]:
@@ -61,17 +83,23 @@ def errors(obj: Mapping[str, Any]) -> Iterator[FieldError]:
         if field in obj:
             encoded = field == "binaryData" or (field == "data" and obj["kind"] == "Secret")
             yield from _data_errors(field, obj[field], encoded)
-            size += _size(obj[field])
-    if size > MAX_DATA_BYTES * 4 // 3:
+            size += _size(obj[field], encoded)
+    if size > MAX_DATA_BYTES:
         yield FieldError("data", f"must have at most {MAX_DATA_BYTES} bytes altogether")
     if obj["kind"] == "ConfigMap":
         yield from _twice(obj)
+    else:
+        yield from _typed_errors(obj)
 
 
-def _size(value: Any) -> int:
+def _size(value: Any, encoded: bool) -> int:
+    """Bytes of the values as they will be when they are used."""
     if not isinstance(value, dict):
         return 0
-    return sum(len(v.encode()) for v in value.values() if isinstance(v, str))
+    texts = [item for item in value.values() if isinstance(item, str)]
+    if not encoded:
+        return sum(len(text.encode("utf-8", "surrogatepass")) for text in texts)
+    return sum(len(_decode(text)) for text in texts if _is_base64(text))
 
 
 def _data_errors(field: str, value: Any, encoded: bool) -> Iterator[FieldError]:
@@ -80,8 +108,10 @@ def _data_errors(field: str, value: Any, encoded: bool) -> Iterator[FieldError]:
         return
     for key, item in value.items():
         where = f"{field}[{key}]"
-        if not isinstance(key, str) or not _KEY.fullmatch(key) or key in (".", ".."):
+        if not isinstance(key, str) or not _KEY.fullmatch(key):
             yield FieldError(where, 'the key is not valid: letters, digits, "-", "_" and "." only')
+        elif key == "." or key.startswith(".."):
+            yield FieldError(where, 'the key is not valid: it must not be "." or start with ".."')
         if not isinstance(item, str):
             # The value may be a secret: its type is told, it is not.
             yield FieldError(where, "must be a string", "write it in quotes")
@@ -92,8 +122,41 @@ def _data_errors(field: str, value: Any, encoded: bool) -> Iterator[FieldError]:
 
 def _is_base64(text: str) -> bool:
     try:
-        base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
+        _decode(text)
     except (binascii.Error, ValueError):
+        return False
+    return True
+
+
+def _decode(text: str) -> bytes:
+    return base64.b64decode(text.replace("\n", "").replace("\r", ""), validate=True)
+
+
+def _typed_errors(obj: Mapping[str, Any]) -> Iterator[FieldError]:
+    """What a Secret of a type of Kubernetes' own must have, as its API server wants it."""
+    given: set[Any] = set()
+    for field in ("data", "stringData"):
+        given |= set(obj[field]) if isinstance(obj.get(field), dict) else set()
+    type_ = obj["type"] if isinstance(obj["type"], str) else ""
+    needed = _NEEDED.get(type_, ())
+    if type_ == _BASIC_AUTH:
+        needed = () if given & {"username", "password"} else ("username",)
+    for key in needed:
+        if key not in given:
+            yield FieldError(f"data[{key}]", f"is required in a Secret of type {type_}")
+    for key in needed if type_ in _JSON else ():
+        if key in given and not _is_json(obj, key):
+            yield FieldError(f"data[{key}]", "is not JSON")
+    annotations = obj["metadata"].get("annotations") if isinstance(obj["metadata"], dict) else None
+    if type_ == _TOKEN and not (isinstance(annotations, dict) and annotations.get(_ACCOUNT)):
+        yield FieldError(f"metadata.annotations[{_ACCOUNT}]", f"is required for type {type_}")
+
+
+def _is_json(obj: Mapping[str, Any], key: str) -> bool:
+    plain = (obj.get("stringData") or {}).get(key)
+    try:
+        json.loads(plain if plain is not None else _decode(obj["data"][key]))
+    except (ValueError, RecursionError, TypeError, AttributeError):
         return False
     return True
 
