@@ -1,37 +1,20 @@
-"""The table of good and bad objects that file mode and a real API server must judge alike."""
+"""File mode judges the table of good and bad manifests as every home must."""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
-import yaml
 
-from controller.resources.admission import Invalid, admit
-
-CASES = Path(__file__).parent / "cases"
-
-
-def load_cases() -> list[Any]:
-    found = []
-    for file in sorted(CASES.glob("*.yaml")):
-        table = yaml.safe_load(file.read_text())
-        for case in table["cases"]:
-            case["object"] = {**table["base"], **case["object"]}
-            if "old" in case:
-                case["old"] = {**table["base"], **case["old"]}
-            found.append(pytest.param(case, id=f"{file.stem}: {case['name']}"))
-    return found
+from controller.resources.admission import admit
+from tests.resources.table import REFUSALS, Case, load_cases
 
 
 @pytest.mark.parametrize("case", load_cases())
-def test_file_mode_judges_as_the_table_says(case: dict[str, Any]) -> None:
-    old = admit(case["old"]) if "old" in case else None
-    if case["accept"]:
-        admitted = admit(case["object"], old)
+def test_file_mode_judges_as_the_table_says(case: Case) -> None:
+    old = admit(case.old) if case.old is not None else None
+    if case.accept:
+        admitted = admit(case.read(), old)
         assert admit(admitted, admitted) == admitted
         return
-    with pytest.raises(Invalid) as refusal:
-        admit(case["object"], old)
-    assert case["phrase"] in str(refusal.value)
+    with pytest.raises(REFUSALS) as refusal:
+        admit(case.read(), old)
+    assert case.phrase.lower() in str(refusal.value).lower()
