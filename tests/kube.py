@@ -68,7 +68,7 @@ class Cluster:
         content_type: str = "application/json",
         token: str = "",
     ) -> dict[str, Any]:
-        """One request as JSON. Raises: ApiError."""
+        """One request; a ``body`` that is a text is sent as it is. Raises: ApiError."""
         configuration = self._client.configuration
         headers = {"Content-Type": content_type, "Accept": "application/json"}
         bearer = configuration.auth_settings().get("BearerToken")
@@ -78,7 +78,7 @@ class Cluster:
             method,
             f"{configuration.host}{path}",
             headers=headers,
-            body=None if body is None else json.dumps(body),
+            body=body if body is None or isinstance(body, str) else json.dumps(body),
             timeout=30.0,
             retries=False,
         )
