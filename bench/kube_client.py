@@ -24,6 +24,10 @@ from controller.store.kube_rest import JSON_PATCH, path_of
 from tests.lab import prompt
 
 
+class Refused(Exception):
+    """A request had no success: nothing is measured then."""
+
+
 class Bare:
     """Requests over one pool of connections, as many at a time as it has tasks."""
 
@@ -40,7 +44,7 @@ class Bare:
         ) as answer:
             text = await answer.read()
             if answer.status >= 300:
-                raise SystemExit(f"{method} {path}: {answer.status}: {text[:300]!r}")
+                raise Refused(f"{method} {path}: {answer.status}: {text[:300]!r}")
 
 
 async def life(bare: Bare, namespace: str, name: str, body: str, patches: Sequence[str]) -> None:
@@ -81,7 +85,8 @@ async def run(options: argparse.Namespace) -> None:
                 await life(bare, options.namespace, obj["metadata"]["name"], json.dumps(obj), mine)
 
         print("ready", flush=True)
-        await asyncio.to_thread(sys.stdin.readline)
+        if not await asyncio.to_thread(sys.stdin.readline):
+            return  # whoever started this is gone
         begin = time.monotonic()
         await asyncio.gather(*(work() for _ in range(options.concurrency)))
         print(time.monotonic() - begin, flush=True)
@@ -101,7 +106,10 @@ def main() -> None:
     parser.add_argument(
         "--patches", type=float, default=0, help="of an object's status, on average"
     )
-    asyncio.run(run(parser.parse_args()))
+    try:
+        asyncio.run(run(parser.parse_args()))
+    except Refused as refused:
+        sys.exit(str(refused))
 
 
 if __name__ == "__main__":

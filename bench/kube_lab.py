@@ -16,6 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 from urllib.parse import urlsplit
 
 import psutil
@@ -194,7 +195,10 @@ def _exists(cluster: Cluster, namespace: str) -> bool:
 
 
 class Clients:
-    """Bare clients, a process each, that share the numbers of the tasks among them."""
+    """Bare clients, a process each, that share the numbers of the tasks among them.
+
+    To be used in a ``with``, whose end is theirs too.
+    """
 
     def __init__(self, lab: KubeLab, count: int, processes: int, *arguments: str) -> None:
         bounds = [count * n // processes for n in range(processes + 1)]
@@ -212,8 +216,17 @@ class Clients:
         for process in self._processes:
             assert process.stdout is not None
             if process.stdout.readline() != "ready\n":
-                self.end()
+                self.__exit__()
                 raise SystemExit("a client did not get ready")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
 
     def go(self) -> None:
         """Let them begin."""
@@ -224,18 +237,22 @@ class Clients:
 
     def wait(self) -> float:
         """Seconds of the slowest."""
-        try:
-            found = [float(process.communicate(timeout=600)[0]) for process in self._processes]
-        finally:
-            self.end()
-        return max(found)
+        found = [process.communicate(timeout=900)[0] for process in self._processes]
+        if any(process.returncode for process in self._processes):
+            raise SystemExit("a client has failed")
+        return max(map(float, found))
 
-    def end(self) -> None:
-        """End what still runs."""
-        for process in self._processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+
+class Memory:
+    """The largest resident size seen of a process."""
+
+    def __init__(self, process: psutil.Process) -> None:
+        self._process = process
+        self.most = 0.0
+
+    def look(self) -> None:
+        """Look again."""
+        self.most = max(self.most, self._process.memory_info().rss / 1e6)
 
 
 def cpu(processes: Sequence[psutil.Process]) -> float:

@@ -6,23 +6,11 @@ import time
 
 import psutil
 
-from bench.kube_lab import Bench, Clients, bench, load
+from bench.kube_lab import Bench, Clients, Memory, bench, load
 
 DEADLINE = 900.0
 AIM_SECONDS = 10.0
 AIM_MEGABYTES = 200.0
-
-
-class Memory:
-    """The largest resident size seen of a process."""
-
-    def __init__(self, process: psutil.Process) -> None:
-        self._process = process
-        self.most = 0.0
-
-    def look(self) -> None:
-        """Look again."""
-        self.most = max(self.most, self._process.memory_info().rss / 1e6)
 
 
 def restart(bench: Bench, count: int) -> tuple[float, psutil.Process]:
@@ -44,24 +32,27 @@ def restart(bench: Bench, count: int) -> tuple[float, psutil.Process]:
     return again, controller
 
 
+def create(bench: Bench, count: int, *arguments: str) -> None:
+    """Have so many tasks more."""
+    with Clients(bench.lab, count, 1, *arguments) as creators:
+        creators.go()
+        creators.wait()
+
+
 def measure(count: int, workers: int) -> bool:
     """Restart among ``count`` tasks, then go on to twice as many; whether the aims are reached."""
     print(f"restart with {count} tasks, memory with {2 * count}")
     with bench() as room:
         room.start()
         room.swarm(workers)
-        creators = Clients(room.lab, count, 1)
-        creators.go()
-        creators.wait()
+        create(room, count)
         again, controller = restart(room, count)
         room.wait_tasks(count, DEADLINE)
         room.check(count)
         print(f"  all {count} done, each in one attempt and one turn")
         memory = Memory(controller)
-        creators = Clients(room.lab, count, 1, "--prefix", "more")
-        creators.go()
+        create(room, count, "--prefix", "more")
         room.wait_tasks(2 * count, DEADLINE, memory.look)
-        creators.wait()
         room.check(2 * count)
         print(f"  {2 * count} tasks done: at most {memory.most:.0f} MB")
         room.lab.kill()

@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from bench.kube_lab import Bench, Clients, Requests, bench, cpu, load, served
+from bench.kube_lab import Bench, Clients, Memory, Requests, bench, cpu, load, served
 from bench.kube_writes import Versions
 from bench.machine import spread
 from tests.lab import prompt, script
@@ -47,26 +47,21 @@ def ours(count: int, workers: int) -> tuple[float, Requests, list[dict[str, Any]
         room.swarm(workers)
         found = statuses(room)
         time.sleep(2.0)
-        creators = Clients(room.lab, count, 1, "--concurrency", str(CREATORS))
-        before, used, theirs = room.requests(), cpu([controller]), served(room)
-        memory = 0.0
-
-        def look() -> None:
-            nonlocal memory
-            memory = max(memory, controller.memory_info().rss / 1e6)
-
-        begin = time.monotonic()
-        creators.go()
-        room.wait_tasks(count, DEADLINE, look)
-        seconds = time.monotonic() - begin
-        spent, server = cpu([controller]) - used, served(room) - theirs
-        created = creators.wait()
+        memory = Memory(controller)
+        with Clients(room.lab, count, 1, "--concurrency", str(CREATORS)) as creators:
+            before, used, theirs = room.requests(), cpu([controller]), served(room)
+            begin = time.monotonic()
+            creators.go()
+            room.wait_tasks(count, DEADLINE, memory.look)
+            seconds = time.monotonic() - begin
+            spent, server = cpu([controller]) - used, served(room) - theirs
+            created = creators.wait()
         requests = room.requests().since(before)
         room.check(count)
         print(
             f"  controller: {count / seconds:.1f} tasks/s ({seconds:.1f} s, the last created after "
             f"{created:.1f} s), {1000 * spent / count:.1f} ms of CPU a task, API server "
-            f"{1000 * server / count:.1f} ms, at most {memory:.0f} MB ({load()})"
+            f"{1000 * server / count:.1f} ms, at most {memory.most:.0f} MB ({load()})"
         )
         print(f"  its writes, creation included: {requests.text()}")
         room.lab.stop()
@@ -80,14 +75,14 @@ def bare(
     file = folder / "statuses.json"
     with bench() as room:
         file.write_text(json.dumps(found))
-        clients = Clients(
+        with Clients(
             room.lab, count, 2,
             "--concurrency", str(concurrency), "--patches", str(patches), "--statuses", str(file),
-        )  # fmt: skip
-        theirs = served(room)
-        clients.go()
-        seconds = clients.wait()
-        server = served(room) - theirs
+        ) as clients:  # fmt: skip
+            theirs = served(room)
+            clients.go()
+            seconds = clients.wait()
+            server = served(room) - theirs
     print(
         f"  bare client: {count / seconds:.1f} objects/s, {patches:.2f} patches each, "
         f"2 x {concurrency} at a time, API server {1000 * server / count:.1f} ms ({load()})"

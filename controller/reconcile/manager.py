@@ -26,6 +26,7 @@ from controller.store.base import (
     Resource,
     StoreError,
     StoreUnavailable,
+    is_newer,
     key_of,
 )
 from providers.base import ProviderError
@@ -184,7 +185,8 @@ class Manager:
             if obj is not None:
                 self.observe(obj)
                 new = "status" not in obj and change.key in self._dispatcher
-                self.ctx.queue.add(change.key, after=FIRST_LOOK_SECONDS if new else 0.0)
+                after = FIRST_LOOK_SECONDS if new else 0.0
+                self.ctx.queue.add(change.key, after, leisurely=new)
             else:
                 self._forget(change.key)
 
@@ -208,9 +210,12 @@ class Manager:
     def observe(self, obj: Resource, *, initial: bool = False) -> None:
         """Take a stored object into the world, and wake what depends on it.
 
-        The answer to a write may come after the news that its object was deleted.
+        The answer to a write may come after the news that its object was deleted, or changed.
         """
         if obj["metadata"].get("uid") in self._gone:
+            return
+        known = self.ctx.world.version(key_of(obj))
+        if known and is_newer(known, obj["metadata"]["resourceVersion"]):
             return
         while len(self._gone) > REMEMBERED:
             del self._gone[next(iter(self._gone))]
@@ -226,7 +231,8 @@ class Manager:
         self._dispatcher.refresh(info)
         if before is None:
             waits = info.key in self._dispatcher
-            self.ctx.queue.add(info.key, after=FIRST_LOOK_SECONDS if waits else 0.0)
+            after = FIRST_LOOK_SECONDS if waits else 0.0
+            self.ctx.queue.add(info.key, after, leisurely=waits)
         elif _wants(before) != _wants(info):
             self.ctx.queue.add(info.key)
         if before is not None and before.open_job and not info.open_job:

@@ -14,6 +14,8 @@ Handler = Callable[[Key], Awaitable[float | None]]
 
 PASSES = 128
 """Passes at a time: some may wait long for a remote, and must not keep the others waiting."""
+LEISURELY = 2
+"""Of them at most so many for keys without hurry, begun only while no other key is ready."""
 FIRST_BACKOFF = 0.1
 MAX_BACKOFF = 60.0
 
@@ -23,14 +25,19 @@ class WorkQueue:
 
     A key added while its pass runs gets another pass after it; a later time never displaces
     an earlier one.  Failures back off by key, from 0.1 s doubling to 60 s.
+
+    A wish without hurry is for what only people read.  Its key waits aside until nothing else is
+    ready; the one asked for last comes first, since those before it may be over it by themselves.
     """
 
     def __init__(self) -> None:
         self._ready: deque[Key] = deque()
         self._queued: dict[Key, float] = {}
+        self._aside: dict[Key, float] = {}
         self._active: set[Key] = set()
+        self._leisurely: set[Key] = set()
         self._again: set[Key] = set()
-        self._later: list[tuple[float, int, Key]] = []
+        self._later: list[tuple[float, int, Key, bool]] = []
         self._due: dict[Key, float] = {}
         self._failures: dict[Key, int] = {}
         self._serial = itertools.count()
@@ -39,28 +46,37 @@ class WorkQueue:
         self.waited: Callable[[Key, float], None] = lambda key, seconds: None
         """Told how long a key was ready before its pass (set by the manager)."""
 
-    def add(self, key: Key, after: float = 0.0) -> None:
-        """Ask for a pass of ``key`` in ``after`` seconds (0: as soon as possible)."""
+    def add(self, key: Key, after: float = 0.0, *, leisurely: bool = False) -> None:
+        """Ask for a pass of ``key`` in ``after`` seconds (0: as soon as possible).
+
+        Args:
+            leisurely: from then on there is no hurry.
+        """
         if after > 0:
-            self._add_later(key, after)
+            self._add_later(key, after, leisurely)
             return
         self._due.pop(key, None)
         if key in self._active:
             self._again.add(key)
-        elif key not in self._queued:
-            self._queued[key] = asyncio.get_running_loop().time()
-            self._ready.append(key)
+        elif key in self._queued or (leisurely and key in self._aside):
+            return
+        else:
+            self._aside.pop(key, None)
+            line = self._aside if leisurely else self._queued
+            line[key] = asyncio.get_running_loop().time()
+            if not leisurely:
+                self._ready.append(key)
             self._wake.set()
 
-    def _add_later(self, key: Key, after: float) -> None:
-        if key in self._queued or key in self._again:
+    def _add_later(self, key: Key, after: float, leisurely: bool) -> None:
+        if key in self._queued or key in self._again or (leisurely and key in self._aside):
             return
         at = asyncio.get_running_loop().time() + after
         due = self._due.get(key)
         if due is not None and due <= at:
             return
         self._due[key] = at
-        heapq.heappush(self._later, (at, next(self._serial), key))
+        heapq.heappush(self._later, (at, next(self._serial), key, leisurely))
         self._arm()
 
     def _arm(self) -> None:
@@ -77,9 +93,9 @@ class WorkQueue:
         self._timer = None
         now = asyncio.get_running_loop().time() + 0.001
         while self._later and self._later[0][0] <= now:
-            at, _, key = heapq.heappop(self._later)
+            at, _, key, leisurely = heapq.heappop(self._later)
             if self._due.get(key) == at:
-                self.add(key)
+                self.add(key, leisurely=leisurely)
         self._arm()
 
     def oldest(self) -> float:
@@ -104,7 +120,7 @@ class WorkQueue:
     @property
     def busy(self) -> bool:
         """True while a pass runs or a key is ready."""
-        return bool(self._ready or self._active)
+        return bool(self._ready or self._aside or self._active)
 
     async def run(self, handler: Handler, limit: int = PASSES) -> None:
         """Take keys for ever; ``handler`` returns seconds until it wants another pass, or None.
@@ -121,10 +137,10 @@ class WorkQueue:
         loop = asyncio.get_running_loop()
         try:
             while True:
-                while not self._ready or len(running) >= limit:
+                while (key := self._take() if len(running) < limit else None) is None:
                     self._wake.clear()
                     await self._wake.wait()
-                task = loop.create_task(self._pass(self._take(), handler))
+                task = loop.create_task(self._pass(key, handler))
                 running.add(task)
                 task.add_done_callback(ended)
         finally:
@@ -132,9 +148,15 @@ class WorkQueue:
                 task.cancel()
             await asyncio.gather(*running, return_exceptions=True)
 
-    def _take(self) -> Key:
-        key = self._ready.popleft()
-        since = self._queued.pop(key)
+    def _take(self) -> Key | None:
+        if self._ready:
+            key = self._ready.popleft()
+            since = self._queued.pop(key)
+        elif self._aside and len(self._leisurely) < LEISURELY:
+            key, since = self._aside.popitem()
+            self._leisurely.add(key)
+        else:
+            return None
         self.waited(key, asyncio.get_running_loop().time() - since)
         self._due.pop(key, None)  # this pass sees whatever that wish was for
         self._active.add(key)
@@ -151,6 +173,7 @@ class WorkQueue:
             delay = min(MAX_BACKOFF, FIRST_BACKOFF * 2 ** min(failures, 20))
         finally:
             self._active.discard(key)
+            self._leisurely.discard(key)
         if key in self._again:
             self._again.discard(key)
             self.add(key)

@@ -7,7 +7,7 @@ import itertools
 
 import pytest
 
-from controller.reconcile.queue import WorkQueue
+from controller.reconcile.queue import LEISURELY, WorkQueue
 from controller.store.base import Key
 from tests.reconcile.loop import run
 
@@ -190,3 +190,56 @@ def test_what_is_cancelled_leaves_no_pass_behind(seconds):
         await asyncio.sleep(0.5)
 
     assert not play(Passes(seconds=seconds), script).running
+
+
+def test_what_has_no_hurry_waits_for_what_has():
+    async def script(queue):
+        queue.add(A, leisurely=True)
+        queue.add(B)
+        queue.add(C)
+        await asyncio.sleep(5)
+
+    assert play(Passes(seconds=1, limit=1), script).keys == [B, C, A]
+
+
+def test_few_passes_without_hurry_at_a_time_and_the_last_one_first():
+    keys = [Key("Task", "default", f"t{number}") for number in range(6)]
+
+    async def script(queue):
+        for key in keys:
+            queue.add(key, after=1, leisurely=True)
+        await asyncio.sleep(20)
+
+    passes = play(Passes(seconds=1), script)
+    assert passes.most == LEISURELY
+    assert passes.keys == keys[::-1]
+
+
+def test_hurry_overtakes_leisure():
+    keys = [Key("Task", "default", f"t{number}") for number in range(9)]
+
+    async def script(queue):
+        for key in keys:
+            queue.add(key, leisurely=True)
+        await asyncio.sleep(0.5)
+        queue.add(keys[0])
+        queue.add(keys[1], leisurely=True)
+        await asyncio.sleep(20)
+
+    passes = play(Passes(seconds=1), script)
+    assert passes.keys[: LEISURELY + 1] == [*keys[::-1][:LEISURELY], keys[0]]
+    assert sorted(passes.keys) == keys, "each once"
+
+
+def test_a_time_is_kept_while_there_is_no_hurry():
+    others = [Key("Task", "default", f"t{number}") for number in range(100)]
+
+    async def script(queue):
+        queue.add(A, leisurely=True)
+        for key in others:
+            queue.add(key, leisurely=True)
+        await asyncio.sleep(0.5)
+        queue.add(A, after=2)
+        await asyncio.sleep(3)
+
+    assert A in play(Passes(seconds=1), script).keys
