@@ -13,8 +13,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from controller.store.base import Change, Key, Resource, StoreError, StoreUnavailable, key_of
-from controller.store.kube_cache import is_newer
+from controller.store.base import (
+    Change,
+    Key,
+    Resource,
+    StoreError,
+    StoreUnavailable,
+    is_newer,
+    key_of,
+)
 from controller.store.kube_rest import Expired, path_of
 
 if TYPE_CHECKING:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -20,13 +21,23 @@ from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import pool_of, unready
 from controller.reconcile.task_status import task_conditions
-from controller.store.base import Conflict, Key, NotFound, StoreUnavailable
+from controller.store.base import (
+    Conflict,
+    Key,
+    NotFound,
+    Resource,
+    StoreError,
+    StoreUnavailable,
+    key_of,
+)
 from providers.base import ProviderError
 
 LOG = logging.getLogger(__name__)
 
 ACKNOWLEDGE_SECONDS = 10.0
 """After this long without a word from the worker the record is delivered again."""
+UNAVAILABLE_SECONDS = 2.0
+"""Between two attempts to write an intent."""
 
 Mail = tuple[dict[str, Any], dict[str, str] | None]
 """An inbox record, and the secrets that go beside it."""
@@ -45,7 +56,7 @@ class Dispatcher:
         self._ready: ReadyQueue[Key] = ReadyQueue()
         self._wanted = False
         self._running: set[asyncio.Task[None]] = set()
-        self._closed = False
+        self._closing = asyncio.Event()
 
     def __len__(self) -> int:
         return len(self._ready)
@@ -100,7 +111,7 @@ class Dispatcher:
 
     def _look(self) -> None:
         self._wanted = False
-        if not len(self._ready) or self._closed:
+        if not len(self._ready) or self._closing.is_set():
             return
         workers = {w.job: w for w in self._ctx.world.idle_workers() if not self._active(w)}
         if not workers:
@@ -138,7 +149,7 @@ class Dispatcher:
         except ProviderError:
             self._ctx.queue.add(key, after=0.5)
             self._ctx.queue.add(worker.swarm)
-        except StoreUnavailable as error:
+        except StoreError as error:
             LOG.error("%s: %s", key, error)
             self._ctx.queue.add(key, after=2.0)
         except Exception as error:
@@ -159,14 +170,30 @@ class Dispatcher:
         status = begin_attempt(self._ctx, obj, worker)
         mail = user_record(self._ctx, {**obj, "status": status})
         task_conditions(self._ctx, obj, status)
-        stored = await self._ctx.write_status(obj, status)
+        stored = await self._written(obj, status)
         await deliver(self._ctx, stored, mail)
         self._ctx.queue.add(key, after=ACKNOWLEDGE_SECONDS)
         self._ctx.queue.add(worker.swarm, after=1.0)
 
+    async def _written(self, obj: Resource, status: Mapping[str, Any]) -> Resource:
+        """Write the intent until it is certain what came of it.
+
+        Without an answer it may be stored or not.  The worker stays promised until then, else it
+        would be given a second task.  The version in the write keeps it from being stored twice.
+        """
+        while True:
+            try:
+                return await self._ctx.write_status(obj, status)
+            except StoreUnavailable as error:
+                if self._closing.is_set():
+                    raise
+                LOG.warning("%s: %s", key_of(obj), error)
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._closing.wait(), UNAVAILABLE_SECONDS)
+
     async def close(self) -> None:
         """Begin nothing more, and let the writes that are under way finish."""
-        self._closed = True
+        self._closing.set()
         while self._running:
             await asyncio.wait(self._running)
 

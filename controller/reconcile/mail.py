@@ -9,7 +9,7 @@ from controller.reconcile.approval import approval_name
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, project_key
 from controller.reconcile.turns import TurnFacts, parse
-from controller.store.base import Key
+from controller.store.base import Key, StoreUnavailable
 from providers.base import NotTaken, ProviderError, RecordBatch
 from worker import records as rec
 
@@ -46,6 +46,8 @@ class Mail:
                 await provider.deliver(handle, job, worker.index, record)
         except ProviderError as error:
             self._ctx.event_for(swarm, error.reason, str(error))
+        except StoreUnavailable as error:
+            LOG.warning("%s was not interrupted: %s", job, error)
 
     def on_mail(self, batch: RecordBatch) -> None:
         """Lines from an outbox: kept as the transcript, and merged into the facts.

@@ -88,7 +88,9 @@ class OwnTasks:
         try:
             return await self._ctx.create(obj)
         except AlreadyExists:
-            return None
+            # The answer to an earlier creation may have got lost.
+            found = self._ctx.store.get(sibling(project, "Task", name))
+            return found if found and owned_by(found, meta["uid"]) else None
 
     @staticmethod
     def _complete(project: Resource, spec: dict[str, Any], *, revision: int) -> dict[str, Any]:

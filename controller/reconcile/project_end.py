@@ -21,6 +21,8 @@ class ProjectEnd:
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
         self._since: dict[Key, float] = {}
+        self._uids: dict[Key, set[str]] = {}
+        """The tasks of a Project that goes: some may go before it (``--cascade=foreground``)."""
 
     async def guard(self, obj: Resource) -> Resource:
         """Have the finalizer in place before anything is pushed."""
@@ -35,6 +37,8 @@ class ProjectEnd:
         if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
             return None
         key = key_of(obj)
+        uids = self._uids.setdefault(key, set())
+        uids.update(t.uid for t in self._ctx.world.members(key).values())
         running = [t for t in self._ctx.world.members(key).values() if t.open_job]
         if running:
             for task in running:
@@ -54,6 +58,7 @@ class ProjectEnd:
                 return 5.0
             self._ctx.event(obj, "StoreKept", f"its git objects stay: {error}", warning=True)
         self._since.pop(key, None)
+        self._uids.pop(key, None)
         finalizers = [f for f in obj["metadata"]["finalizers"] if f != FINALIZER]
         await self._ctx.store.update(
             {**obj, "metadata": {**obj["metadata"], "finalizers": finalizers}}
@@ -74,7 +79,7 @@ class ProjectEnd:
         """Delete attempt refs whose commits a branch of the project holds."""
         repository = (obj.get("status") or {}).get("repository") or {}
         url, base = repository.get("url"), repository.get("baseBranch")
-        uids = {t.uid for t in self._ctx.world.members(key).values()}
+        uids = self._uids[key]
         if not url or not uids:
             return
         credentials = credentials_of(self._ctx, obj)

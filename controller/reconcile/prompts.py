@@ -148,7 +148,9 @@ class PromptGroup:
                 }
             )
         except AlreadyExists:
-            return False
+            # The answer to an earlier creation may have got lost.
+            found = self._ctx.store.get(sibling(obj, "Task", child_task_name(meta["name"], index)))
+            return found is not None and owned_by(found, meta["uid"])
         return True
 
     async def _pass_on(self, obj: Resource, children: list[TaskInfo]) -> None:

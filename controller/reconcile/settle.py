@@ -191,6 +191,8 @@ class Settler:
     ) -> float | None:
         """Write the end of an attempt; seconds until the task wants its next pass."""
         status = dict(obj["status"])
+        # Now: once the end is written, and before we know that it is, the next turn may begin.
+        read = self._ctx.transcripts.end(attempt["job"])
         closed = self._closed(attempt, turn, outcome)
         self._note_refs(info, closed, outcome)
         status["attempts"] = [*status["attempts"][:-1], closed]
@@ -206,7 +208,7 @@ class Settler:
         if outcome.verdict is Verdict.SUCCESS:  # first: a repetition makes the same Tasks
             await self._router.route(obj, info, closed, outcome.answer)
         stored = await self._ctx.write_status(obj, status)
-        self._ctx.transcripts.settle(attempt["job"])
+        self._ctx.transcripts.settle(attempt["job"], read)
         self._ctx.turns.forget(attempt["injectionId"])
         self._ctx.delivered.discard(attempt["injectionId"])
         self._tell(stored, info, closed, outcome)

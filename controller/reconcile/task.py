@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from controller.reconcile.approval import ensure_approvals
@@ -54,6 +55,7 @@ class TaskReconciler:
         attempt = open_attempt(status)
         if attempt is not None:
             return await self._open(obj, info, attempt)
+        self._forget_closed(status)
         if info.deleting:
             return await self._end.release(obj, info)
         if info.expands:
@@ -62,6 +64,13 @@ class TaskReconciler:
         if info.finished:
             return await self._finished(obj, info)
         return await self._waiting(obj, info)
+
+    def _forget_closed(self, status: Mapping[str, Any]) -> None:
+        """The last attempt's turn, if the answer to the write of its end got lost."""
+        for attempt in (status.get("attempts") or ())[-1:]:
+            self._ctx.turns.forget(attempt["injectionId"])
+            self._ctx.delivered.discard(attempt["injectionId"])
+            self._deliveries.pop(attempt["injectionId"], None)
 
     async def gone(self, info: TaskInfo) -> None:
         """A Task is not there any more."""

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
+
 from controller.domain.usage import from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, project_key
 from controller.store.base import Conflict, Key, NotFound, Resource, StoreError
 
+LOG = logging.getLogger(__name__)
+
 USAGE_FINALIZER = "codeswarm.dev/usage"
-
-
-CONFLICTS = 20
+ATTEMPTS = 20
+AGAIN_SECONDS = 2.0
 
 
 class TaskEnd:
@@ -19,7 +23,8 @@ class TaskEnd:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
-        self._released: set[str] = set()
+        self._folded: set[str] = set()
+        """Deleted Tasks whose usage is folded, until it is seen that they are gone."""
 
     async def guard(self, obj: Resource, info: TaskInfo) -> Resource:
         """Have the finalizer in place, so that a deleted Task's usage is folded first."""
@@ -59,35 +64,37 @@ class TaskEnd:
         obj["metadata"]["finalizers"] = [
             f for f in obj["metadata"]["finalizers"] if f != USAGE_FINALIZER
         ]
-        if info.usage:
-            self._released.add(info.uid)
+        if info.usage:  # first: whether the write takes effect is not always told
+            self._folded.add(info.uid)
         try:
             await self._ctx.store.update(obj)
-        except StoreError:
-            self._released.discard(info.uid)
-            raise
+        except NotFound:
+            pass  # it is gone, by an earlier write whose answer got lost
         for owner in owners:
             self._ctx.queue.add(owner)
         return None
 
     async def gone(self, info: TaskInfo) -> None:
         """Fold the usage of a Task that went away before it was guarded."""
-        if info.uid in self._released:
-            self._released.discard(info.uid)
+        if info.uid in self._folded:
+            self._folded.discard(info.uid)
             return
         for owner in _owners(info):
             await self._fold_again(owner, info)
             self._ctx.queue.add(owner)
 
     async def _fold_again(self, owner: Key, info: TaskInfo) -> None:
-        for _ in range(CONFLICTS):
+        for _ in range(ATTEMPTS):
             try:
                 await self._fold(owner, info)
             except Conflict:
                 continue
             except StoreError as error:
-                self._ctx.report(owner, error)
-            return
+                LOG.warning("%s: usage of %s waits: %s", owner, info.key, error)
+                await asyncio.sleep(AGAIN_SECONDS)
+            else:
+                return
+        LOG.error("%s: usage of %s is not counted", owner, info.key)
 
     async def _fold(self, owner: Key, info: TaskInfo) -> None:
         """One write adds the usage and notes the Task's uid, so that it is added once."""
@@ -95,9 +102,10 @@ class TaskEnd:
         if obj is None:
             return
         status = dict(obj.get("status") or {})
-        uids = [u for u in status.get("foldedUids") or () if u in self._ctx.world.by_uid]
-        if info.uid in uids:
+        known = status.get("foldedUids") or ()
+        if info.uid in known:
             return
+        uids = [u for u in known if u in self._ctx.world.by_uid]
         used = from_status(status.get("foldedUsage"))
         for swarm, usage in info.usage.items():
             if owner.kind == "Project" or swarm == owner.name:

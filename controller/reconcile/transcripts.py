@@ -98,12 +98,15 @@ class Transcripts:
             rest, size = rest[written:], size + written
         self._ends[batch.job] = max(self._ends.get(batch.job, 0), batch.end)
 
-    def settle(self, job: str) -> None:
-        """All turns read so far are in status: a restart need not read them again.
+    def end(self, job: str) -> int:
+        """How far a job's outbox has been read, bytes."""
+        return self._ends.get(job, 0)
+
+    def settle(self, job: str, end: int) -> None:
+        """All turns up to ``end`` are in status: a restart need not read them again.
 
         Noted by the next ``flush``; losing the note only makes a restart read more.
         """
-        end = self._ends.get(job, 0)
         if job in self._paths and end > self._settled.get(job, 0):
             self._settled[job] = end
             self._unsaved.add(job)

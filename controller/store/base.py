@@ -85,6 +85,13 @@ class Event:
     count: int = 1
 
 
+def is_newer(version: str, than: str) -> bool:
+    """Whether a resourceVersion is later than another one of the same kind."""
+    if version.isdigit() and than.isdigit():
+        return int(version) > int(than)
+    return version != than
+
+
 Events = list[Event]
 """For signatures in classes that have a method called ``list``."""
 

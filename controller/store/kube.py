@@ -23,10 +23,11 @@ from controller.store.base import (
     NotFound,
     Resource,
     StoreUnavailable,
+    is_newer,
     key_of,
 )
 from controller.store.kube_api import Api
-from controller.store.kube_cache import Cache, is_newer
+from controller.store.kube_cache import Cache
 from controller.store.kube_events import Recorder
 from controller.store.kube_references import KINDS as REFERENCED
 from controller.store.kube_references import References

@@ -11,7 +11,7 @@ import marshal
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from controller.store.base import Change, Key, Resource, key_of
+from controller.store.base import Change, Key, Resource, is_newer, key_of
 
 REMEMBERED = 10_000
 """Deleted objects that are not taken in again, should an answer about them come late."""
@@ -127,13 +127,6 @@ class Cache:
             owned.discard(key)
             if not owned:
                 del self._owned[owner]
-
-
-def is_newer(version: str, than: str) -> bool:
-    """Whether a resourceVersion is later than another one of the same kind."""
-    if version.isdigit() and than.isdigit():
-        return int(version) > int(than)
-    return version != than
 
 
 def _entry(obj: Resource) -> _Entry:

@@ -15,7 +15,7 @@ from controller.reconcile.transcripts import Transcripts
 from controller.repository.service import Repositories
 from controller.resources.admission import admit
 from controller.resources.settings import Settings
-from controller.store.base import Key, Resource
+from controller.store.base import Key, Resource, Store
 from tests.reconcile.fakes import FakeClock, FakeProvider, FakeRepositories
 from tests.reconcile.store import MemoryStore
 
@@ -52,7 +52,7 @@ class Rig:
         self.epoch += 1
         self.clock.loop = asyncio.get_running_loop()
         self.ctx = RigContext(
-            store=self.store,
+            store=self.controllers_store(),
             clock=self.clock,
             epoch=self.epoch,
             providers={"local": self.provider},
@@ -67,6 +67,10 @@ class Rig:
         for kind, handler in list(self.manager._handlers.items()):
             self.manager._handlers[kind] = self._counted(handler)
         self.manager.start()
+
+    def controllers_store(self) -> Store:
+        """What the controller reads and writes; this one's is the store itself."""
+        return self.store
 
     def limit(self, workers: int) -> None:
         """So many workers may live on this machine."""
@@ -86,7 +90,7 @@ class Rig:
         """End the controller as ``kill -9`` does: nothing more is written."""
         self.store.unsubscribe_all()
         dispatcher = self.manager._dispatcher
-        dispatcher._closed = True
+        dispatcher._closing.set()
         for task in [*self.manager._running, *dispatcher._running]:
             task.cancel()
         await asyncio.gather(*self.manager._running, *dispatcher._running, return_exceptions=True)

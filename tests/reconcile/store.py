@@ -79,7 +79,7 @@ class MemoryStore:
 
     async def update_status(self, obj: Resource) -> Resource:
         draft = copy.deepcopy(obj)
-        return await self._commit(lambda: self._put_status(draft))
+        return await self._commit(lambda: self.put_status(draft))
 
     async def delete(self, key: Key, *, uid: str | None = None) -> None:
         await self._commit(lambda: self.put_delete(key, uid=uid))
@@ -91,7 +91,7 @@ class MemoryStore:
         await asyncio.sleep(RETURN_SECONDS)
         return result
 
-    def _put_status(self, obj: Resource) -> Resource:
+    def put_status(self, obj: Resource) -> Resource:
         stored = self._expect(obj)
         if stored.get("status") == obj.get("status"):
             return copy.deepcopy(stored)

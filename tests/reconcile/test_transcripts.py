@@ -54,7 +54,7 @@ def test_a_restart_begins_where_turns_were_settled(tmp_path):
     transcripts = Transcripts(tmp_path)
     assert transcripts.open(*PLACE) == 0
     transcripts.append(RecordBatch(JOB, [b"one", b"two"], 8))
-    transcripts.settle(JOB)
+    transcripts.settle(JOB, transcripts.end(JOB))
     transcripts.append(RecordBatch(JOB, [b"three"], 14))
     transcripts.flush()
     assert Transcripts(tmp_path).open(*PLACE) == 8
@@ -74,7 +74,7 @@ def test_what_cannot_be_noted_is_noted_later(tmp_path):
     note = tmp_path / "default" / "builders-12345678" / f"{JOB}.settled"
     note.mkdir()
     transcripts.append(RecordBatch(JOB, [b"one"], 4))
-    transcripts.settle(JOB)
+    transcripts.settle(JOB, transcripts.end(JOB))
     transcripts.flush()
     note.rmdir()
     transcripts.flush()

@@ -84,7 +84,7 @@ def test_a_finished_task_whose_input_changed_unseen_is_done_again(play):
         head = rig.remote.push({"attempt_ref": "refs/codeswarm/x/1", "branch": "codeswarm/demo/a"})
         obj = rig.get("Task", "demo.a")
         obj["status"].update(headCommit=head, headRef="refs/codeswarm/x/1")
-        rig.store._put_status(obj)
+        rig.store.put_status(obj)
         rig.start()
         await rig.until(lambda: len(rig.task("demo.b")["attempts"]) == 2, "b to be done again")
         await rig.phase("Project", "demo", "Completed")

@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from controller.store.base import Change, Key
-from controller.store.kube_cache import REMEMBERED, Cache, is_newer
+from controller.store.base import Change, Key, is_newer
+from controller.store.kube_cache import REMEMBERED, Cache
 
 KEY = Key("Task", "default", "a")
 
