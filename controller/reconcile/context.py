@@ -26,10 +26,13 @@ from controller.resources.texts import (
     resolve_secret,
     resolve_text,
 )
-from controller.store.base import Key, Resource, Store, key_of
+from controller.store.base import Key, Resource, Store, StoreUnavailable, key_of
 from providers.base import Provider, ProviderError, SwarmHandle
 
 LOG = logging.getLogger(__name__)
+
+AWAY_SECONDS = 10.0
+"""Between two lines that say that the store is away, for the same reason."""
 
 
 @dataclass(slots=True)
@@ -61,6 +64,8 @@ class Context:
     """Ask for a look at ready tasks and idle workers (set by the manager)."""
     delivered: set[str] = field(default_factory=set)
     """Injections handed to their workers in this controller's life."""
+    away: tuple[str, float] = ("", 0.0)
+    """Why the store was away last, as it was logged, and until when that need not be repeated."""
 
     def now(self) -> str:
         """The time as status shows it."""
@@ -123,6 +128,13 @@ class Context:
     def report(self, key: Key, error: BaseException) -> None:
         """Log what should not have happened; the key's pass is tried again."""
         LOG.error("%s: %s", key, error, exc_info=error)
+
+    def unavailable(self, key: Key, error: StoreUnavailable) -> None:
+        """Log that the store is away: a line now and then, not one for each key that waits."""
+        now, (said, until) = self.clock.now(), self.away
+        if str(error) != said or now >= until:
+            self.away = str(error), now + AWAY_SECONDS
+            LOG.warning("%s waits: %s", key, error)
 
     def event(self, obj: Resource, reason: str, message: str, *, warning: bool = False) -> None:
         """Tell people about a transition; in the log too, but for each task's success."""

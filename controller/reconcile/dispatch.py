@@ -17,6 +17,7 @@ from controller.domain.scheduling import (
     assign,
 )
 from controller.reconcile.attempts import Undeliverable, begin_attempt, user_record
+from controller.reconcile.budget import halted
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import pool_of, unready
@@ -75,11 +76,12 @@ class Dispatcher:
         """Put a task into the queue or take it out, by what the world says of it now."""
         if self._ctx.world.is_reserved(info.key):
             return  # it is being assigned, and looked at again after that
-        if unready(self._ctx.world, info, self._ctx.clock.now()):
+        project = self._ctx.world.projects.get(project_key(info)) if info.project else None
+        unseen = project is not None and not project.looked
+        if unseen or unready(self._ctx.world, info, self._ctx.clock.now()):
             self._ready.remove(info.key)
             return
         namespace = info.key.namespace
-        project = self._ctx.world.projects.get(project_key(info)) if info.project else None
         position = project.order.get(info.name, len(project.order)) if project else 0
         self._ready.add(
             ReadyTask(
@@ -113,7 +115,7 @@ class Dispatcher:
         self._wanted = False
         if not len(self._ready) or self._closing.is_set():
             return
-        workers = {w.job: w for w in self._ctx.world.idle_workers() if not self._active(w)}
+        workers = {w.job: w for w in self._ctx.world.idle_workers() if self._takes(w)}
         if not workers:
             return
         idle = [
@@ -123,9 +125,12 @@ class Dispatcher:
         for assignment in assign(self._ready, idle, self._loads()):
             self._begin(assignment, workers[assignment.worker.job])
 
-    def _active(self, worker: WorkerInfo) -> bool:
+    def _takes(self, worker: WorkerInfo) -> bool:
         facts = self._ctx.turns.workers.get(worker.job)
-        return facts is None or bool(facts.active)
+        if facts is None or facts.active:
+            return False
+        swarm = self._ctx.world.swarms[worker.swarm]
+        return halted(self._ctx.world, swarm) is None
 
     def _begin(self, assignment: Assignment[Key], worker: WorkerInfo) -> None:
         """Reserve both sides at once, then write and deliver."""
@@ -187,7 +192,7 @@ class Dispatcher:
             except StoreUnavailable as error:
                 if self._closing.is_set():
                     raise
-                LOG.warning("%s: %s", key_of(obj), error)
+                self._ctx.unavailable(key_of(obj), error)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._closing.wait(), UNAVAILABLE_SECONDS)
 

@@ -152,7 +152,7 @@ class Manager:
             return 2.0
         except StoreUnavailable as error:
             result = "unavailable"
-            LOG.error("%s: %s", key, error)
+            self.ctx.unavailable(key, error)
             return UNAVAILABLE_SECONDS
         except StoreError as error:
             result = "refused"  # by its rules or for want of rights: again, less and less often
@@ -328,7 +328,7 @@ def _wants(info: TaskInfo) -> tuple[object, ...]:
 
 def _gates(info: object) -> tuple[object, ...]:
     names = (
-        "uid", "accepted", "suspended", "deleting", "halted", "swarms", "planner", "max_parallel",
+        "uid", "accepted", "suspended", "deleting", "budget", "swarms", "planner", "max_parallel",
         "retry", "timeout", "stall",
     )  # fmt: skip
     return tuple(getattr(info, name) for name in names)

@@ -49,6 +49,8 @@ HOST_VARIABLE = "CODESWARM_WORKER_HOST"
 RESYNC_SECONDS = 300.0
 AGAIN_SECONDS = 5.0
 """Before what the cluster does not have yet (CRDs, rights) is looked for again."""
+STOP_SECONDS = 10.0
+"""For writes that are under way, at the end; a server that is silent is waited for no longer."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -205,7 +207,8 @@ class KubeController:
             LOG.info("stopping; workers run on")
         finally:
             self._manager, self._waits = None, "it stops"
-            await manager.stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(manager.stop(), STOP_SECONDS)
             done.set()
             listing.cancel()
             await asyncio.gather(watching, listing, return_exceptions=True)

@@ -8,9 +8,10 @@ again, lists anew when a version is too old, and gives up streams that are silen
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, cast
 
 import aiohttp
@@ -18,6 +19,7 @@ import kopf
 from kopf import AiohttpSession
 
 from controller.resources.kinds import GROUP, VERSION, kinds
+from controller.runtime import kopf_log
 from controller.store.base import StoreError
 from controller.store.kube import WATCHED, KubeStore
 from controller.store.kube_api import Api
@@ -33,7 +35,25 @@ SILENT_SECONDS = 70.0
 WORKERS = 1000
 RELISTED_SECONDS = 1.0
 """After the last object of a new listing of kopf's, ours looks for what is gone."""
+AGAIN_SECONDS = 5.0
+"""Before a list that failed is read again."""
+DEAF_SECONDS = 60.0
+"""After which every kind must have been listed: kopf leaves out, for ever, what the server's
+discovery does not name when it begins."""
 STOP_SECONDS = 5.0
+BACKOFFS = (0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0)
+LAST_BACKOFF = 15.0
+
+
+class _Patience:
+    """Pauses between a request's attempts, seconds: without end.
+
+    A watch that was given up would end the controller; whether it has been deaf for too long is
+    for the dead-man's switch to tell, and whether it may go on for the Lease.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        return itertools.chain(BACKOFFS, itertools.repeat(LAST_BACKOFF))
 
 
 class WatchFailed(StoreError):
@@ -77,6 +97,8 @@ class Watches:
         self._heard = clock()
         self._relisted: dict[str, asyncio.TimerHandle] = {}
         self._syncing: set[asyncio.Task[None]] = set()
+        self._plurals = {kind.plural: kind.kind for kind in kinds() if kind.kind in WATCHED}
+        self._unlisted = set(self._plurals)
 
     def age(self) -> float:
         """Seconds since the last byte of any watch, or the last list."""
@@ -94,6 +116,7 @@ class Watches:
 
         Raises: WatchFailed.
         """
+        kopf_log.install()
         clusterwide = self._namespace is None
         tasks = await kopf.spawn_tasks(
             registry=self._registry(),
@@ -104,23 +127,33 @@ class Watches:
             stop_flag=stop,
         )
         started()
+        listening = asyncio.get_running_loop().create_task(self._all_listed())
+        all_tasks: list[asyncio.Task[Any]] = [listening, *tasks]
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            done, _ = await asyncio.wait(all_tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for handle in self._relisted.values():
                 handle.cancel()
-            for task in [*tasks, *self._syncing]:
+            for task in [*all_tasks, *self._syncing]:
                 task.cancel()
-            await asyncio.wait([*tasks, *self._syncing], timeout=STOP_SECONDS)
+            await asyncio.wait([*all_tasks, *self._syncing], timeout=STOP_SECONDS)
         if not stop.is_set():
-            reasons = [str(t.exception() or "ended") for t in done if not t.cancelled()]
-            raise WatchFailed(f"the watches ended: {'; '.join(reasons) or 'cancelled'}")
+            errors = [task.exception() for task in done if not task.cancelled()]
+            raise WatchFailed(_why(error for error in errors if error is not None))
+
+    async def _all_listed(self) -> None:
+        """Raises: WatchFailed, if that takes too long."""
+        await asyncio.sleep(DEAF_SECONDS)
+        if self._unlisted:
+            names = ", ".join(sorted(self._unlisted))
+            raise WatchFailed(f"not to be watched since {DEAF_SECONDS:g} s: {names}")
+        await asyncio.Event().wait()
 
     def _registry(self) -> kopf.OperatorRegistry:
         registry = kopf.OperatorRegistry()
 
         async def login(**_: Any) -> AiohttpSession:
-            session = self._api.session(_response_class(self.heard))
+            session = self._api.session(_response_class(self._answered, self.heard))
             return AiohttpSession(
                 server=self._api.configuration.host,
                 default_namespace=self._namespace,
@@ -138,15 +171,21 @@ class Watches:
         obj, type_ = dict(event["object"]), event["type"]
         self._store.feed(obj, deleted=type_ == "DELETED")
         if type_ is None:
-            self._listed(obj["kind"])
+            self._list_soon(obj["kind"])
 
-    def _listed(self, kind: str) -> None:
-        """kopf lists anew: what was deleted meanwhile it does not tell."""
+    def _answered(self, path: str, *, watch: bool) -> None:
+        """kopf lists anew: what was deleted meanwhile it does not tell, were it everything."""
+        plural = path.rpartition("/")[2]
+        if not watch and plural in self._plurals:
+            self._unlisted.discard(plural)
+            self._list_soon(self._plurals[plural])
+
+    def _list_soon(self, kind: str, seconds: float = RELISTED_SECONDS) -> None:
         timer = self._relisted.pop(kind, None)
         if timer is not None:
             timer.cancel()
         loop = asyncio.get_running_loop()
-        self._relisted[kind] = loop.call_later(RELISTED_SECONDS, self._begin_sync, kind)
+        self._relisted[kind] = loop.call_later(seconds, self._begin_sync, kind)
 
     def _begin_sync(self, kind: str) -> None:
         self._relisted.pop(kind, None)
@@ -165,6 +204,8 @@ class Watches:
             await self._store.sync(only)
         except StoreError as error:
             LOG.warning("the list of %s failed: %s", ", ".join(only), error)
+            for kind in only:
+                self._list_soon(kind, AGAIN_SECONDS)
         else:
             self.heard()
 
@@ -179,6 +220,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.watching.reconnect_backoff = 0.5
     settings.networking.request_timeout = REQUEST_SECONDS
     settings.networking.connect_timeout = CONNECT_SECONDS
+    settings.networking.error_backoffs = _Patience()
     settings.queueing.worker_limit = WORKERS
     settings.queueing.idle_timeout = 0.05
     settings.execution.default_backoff = 5
@@ -187,12 +229,25 @@ def _settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _response_class(heard: Callable[[], None]) -> type[aiohttp.ClientResponse]:
-    """A response that tells whenever a part of its body is read."""
+def _why(errors: Iterable[BaseException]) -> str:
+    """The end of the watches in words."""
+    error = next(iter(errors), None)
+    text = str(getattr(error, "message", None) or error or "cancelled")
+    if getattr(error, "status", 0) == 404:
+        text = f"a kind is not served any more ({text.strip()}); apply the CRDs (crds/)"
+    return f"the watches ended: {text}"
+
+
+def _response_class(
+    answered: Callable[..., None], heard: Callable[[], None]
+) -> type[aiohttp.ClientResponse]:
+    """A response that tells when it begins, and whenever a part of its body is read."""
 
     class Heard(aiohttp.ClientResponse):
         async def start(self, connection: Any) -> aiohttp.ClientResponse:
             response = await super().start(connection)
+            if self.status == 200:
+                answered(self.url.path, watch="watch" in self.url.query)
             self.content = cast(aiohttp.StreamReader, _Listening(self.content, heard))
             return response
 

@@ -45,6 +45,7 @@ POLL_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 """After a renewal that failed."""
 _REQUEST_SECONDS = 4.0
+_CLOCK: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 
 
 class Fenced(StoreUnavailable):
@@ -116,28 +117,35 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether we may act now."""
-        return time.monotonic() < self._valid_until
+        return self._left() > 0
+
+    def _left(self) -> float:
+        """Seconds for which we may act."""
+        return self._valid_until - _clock()
 
     def check(self) -> None:
         """Raises: Fenced, if we may not act."""
         if not self.held:
-            raise Fenced("the lease is not ours (any more)")
+            raise Fenced(f"{self.name} is not held (any more)")
 
     async def acquire(self) -> int:
         """Wait until it is ours; the epoch. Raises: StoreError, for what waiting cannot mend."""
-        seen, since = "", time.monotonic()
+        seen, since = "", _clock()
+        last: Resource | None = None
+        """A Lease that somebody deletes: who held it learns of that only when it renews."""
         while True:
             try:
                 found = await self._read()
                 version = found["metadata"]["resourceVersion"] if found else ""
                 if version != seen:
-                    seen, since = version, time.monotonic()
-                if found is None or self._free(found, since):
+                    seen, since = version, _clock()
+                last = found or last
+                if last is None or self._free(last, since):
                     return await self._take(found)
-                self._waits(_holder(found))
-            except (Conflict, AlreadyExists, NotFound):
+                self._waits(_holder(last))
+            except (Conflict, AlreadyExists):
                 continue  # somebody else was faster: look again
-            except StoreUnavailable as error:
+            except (NotFound, StoreUnavailable) as error:
                 LOG.warning("%s: %s", self._key, error)
             await asyncio.sleep(POLL_SECONDS)
 
@@ -145,7 +153,7 @@ class Lease:
         holder = _holder(found)
         seconds = float(found["spec"].get("leaseDurationSeconds") or DURATION_SECONDS)
         gone = not holder or self._identity.outlives(holder)
-        return gone or time.monotonic() - since > seconds
+        return gone or _clock() - since > seconds
 
     def _waits(self, holder: str) -> None:
         if self.waits_for != holder:
@@ -159,16 +167,28 @@ class Lease:
             await self._renew()
 
     async def _renew(self) -> None:
-        while True:
-            began = time.monotonic()
-            self.check()
+        while self.held:
             try:
-                found = await self._write(self._version, {"renewTime": _now()}, began)
-            except (Conflict, NotFound) as error:
-                await self._examine(error)
+                async with asyncio.timeout(self._left()):
+                    await self._renew_once()
+                    return
+            except TimeoutError:
+                break
+            except Fenced:
+                raise
             except StoreError as error:
                 LOG.warning("%s was not renewed: %s", self._key, error)
                 await asyncio.sleep(RETRY_SECONDS)
+        raise Fenced(
+            f"{self._key} was not renewed in time: another controller may go on in its place"
+        )
+
+    async def _renew_once(self) -> None:
+        while True:
+            try:
+                found = await self._write(self._version, {"renewTime": _now()}, _clock())
+            except (Conflict, NotFound) as error:
+                await self._examine(error)
             else:
                 self._version = found["metadata"]["resourceVersion"]
                 return
@@ -189,7 +209,7 @@ class Lease:
             return
         self._valid_until = 0.0
         try:
-            await self._write(self._version, {"holderIdentity": ""}, time.monotonic())
+            await self._write(self._version, {"holderIdentity": ""}, _clock())
         except StoreError as error:
             LOG.info("%s was not released: %s", self._key, error)
         self._valid_until = 0.0
@@ -204,7 +224,7 @@ class Lease:
             return None
 
     async def _take(self, found: Resource | None) -> int:
-        began = time.monotonic()
+        began = _clock()
         epoch = max(_epoch(found) + 1 if found else 0, int(time.time()))
         spec = {
             "holderIdentity": self._identity.text,
@@ -257,6 +277,11 @@ class Lease:
         )
         self._valid_until = began + DURATION_SECONDS - MARGIN_SECONDS
         return found
+
+
+def _clock() -> float:
+    """Seconds that go on while the machine sleeps: its Lease runs out all the same."""
+    return time.clock_gettime(_CLOCK)
 
 
 def _holder(found: Resource) -> str:
