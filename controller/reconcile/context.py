@@ -125,6 +125,15 @@ class Context:
             raise ProviderError("SwarmGone", f"swarm {swarm.name} is gone")
         return info.handle, provider
 
+    def seen_refs(self, project: Key, before: Mapping[str, str], seen: Mapping[str, str]) -> None:
+        """Take over what a look at a remote has found (see ``World.seen_refs``).
+
+        Tasks begin only after the first look: what an attempt may replace is known from it.
+        """
+        if self.world.seen_refs(project, before, seen):
+            for task in self.world.members(project).values():
+                self.refresh(task)
+
     def report(self, key: Key, error: BaseException) -> None:
         """Log what should not have happened; the key's pass is tried again."""
         LOG.error("%s: %s", key, error, exc_info=error)

@@ -52,7 +52,7 @@ class Durability:
             credentials_of(self._ctx, obj),
             fresh=True,
         )
-        self._ctx.world.seen_refs(info.key, before, state.refs)
+        self._ctx.seen_refs(info.key, before, state.refs)
 
     async def _reachable(self, obj: Resource, info: ProjectInfo, tasks: list[TaskInfo]) -> set[str]:
         """Heads that a branch still contains: the task's own, integration's or the base."""

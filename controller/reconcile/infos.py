@@ -108,8 +108,9 @@ class SwarmInfo:
     """As its status says."""
     cost: str = ""
     """In US dollars, as its status says; not a number where a price is missing."""
-    halted: str = ""
-    """A blocker reason that stops new turns (budget, quota)."""
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    folded: Mapping[str, Any] = field(default_factory=dict)
+    """Of its status, where it has a budget: what deleted tasks have used, and which."""
     observed: bool = False
     """The provider was asked in this controller's life: a job not in ``workers`` is gone."""
     workers: dict[str, WorkerInfo] = field(default_factory=dict)
@@ -144,12 +145,16 @@ class ProjectInfo:
     """In US dollars, as its status says; not a number where a price is missing."""
     lost: frozenset[str] = frozenset()
     """Heads of finished tasks that the remote no longer holds."""
-    halted: str = ""
+    budget: Mapping[str, Any] = field(default_factory=dict)
+    folded: Mapping[str, Any] = field(default_factory=dict)
+    """Of its status, where it has a budget: what deleted tasks have used, and which."""
     order: dict[str, int] = field(default_factory=dict)
     cycles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By task name: the cycle of dependencies that it is part of."""
     refs: dict[str, str] = field(default_factory=dict)
     """The remote's refs that concern the project, as last seen."""
+    looked: bool = False
+    """The remote was seen in this controller's life: what is not in ``refs`` is not there."""
     tasks: dict[str, TaskInfo] = field(default_factory=dict)
     """By name within the project, owned or not, plan and integration included."""
     running: set[Key] = field(default_factory=set)
@@ -279,4 +284,14 @@ def project_info(obj: Resource) -> ProjectInfo:
         integrated=(status.get("integration") or {}).get("state") == "Succeeded",
         used=from_status(status.get("usage")),
         cost=status.get("costUsd", ""),
+        budget=spec.get("budget") or {},
+        folded=folded_of(obj),
     )
+
+
+def folded_of(obj: Resource) -> Mapping[str, Any]:
+    """What counts for a budget besides the present tasks; nothing where there is none."""
+    if not obj["spec"].get("budget"):
+        return {}
+    status = obj.get("status") or {}
+    return {name: status[name] for name in ("foldedUsage", "foldedUids") if name in status}

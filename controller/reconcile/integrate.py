@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from controller.domain.facts import UNDER_WAY
 from controller.domain.prompts import Merge, integration_prompt
 from controller.reconcile.context import Context, owned_by, sibling
 from controller.reconcile.infos import ProjectInfo, TaskInfo
@@ -188,9 +189,10 @@ class Integrator:
         """What became of each head: as its turn told, or as it was told before a restart."""
         attempts = (task.get("status") or {}).get("attempts") or [{}]
         turn = self._ctx.turns.turns.get(attempts[-1].get("injectionId", ""))
-        if turn is not None:
+        seen: Mapping[str, Mapping[str, Any]] = {}
+        if turn is not None and _current(task):
             seen = turn.merges
-        else:
+        elif _current(task) and attempts[-1].get("state") not in UNDER_WAY:
             seen = self._ctx.turns.merges.get(task["metadata"]["uid"], {})
         told = {(m["task"], m["commit"]): m["state"] for m in before}
         result = []

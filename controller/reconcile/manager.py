@@ -38,6 +38,8 @@ SAVE_SECONDS = 1.0
 UNAVAILABLE_SECONDS = 2.0
 REMEMBERED = 1000
 SETTLED_SECONDS = 0.02
+FREED_SECONDS = 1.0
+"""After its worker's turn was settled a swarm's table is looked at: that may be idle now."""
 SHARE = 20.0
 """A project whose tasks change all the time is looked at for at most a twentieth of the time."""
 
@@ -237,6 +239,8 @@ class Manager:
             self.ctx.queue.add(info.key)
         if before is not None and before.open_job and not info.open_job:
             self._dispatcher.wake()
+            swarm = Key("Swarm", info.key.namespace, before.open_swarm)
+            self.ctx.queue.add(swarm, FREED_SECONDS, leisurely=True)
             turn = self.ctx.turns.turns.get(before.open_injection)
             if turn is not None:
                 self._mail.wake_approvals_of(turn)
@@ -251,7 +255,9 @@ class Manager:
     def _observe_swarm(self, obj: Resource, initial: bool) -> None:
         before, info = self.ctx.world.observe_swarm(obj)
         self.ctx.observer.swarm(info, obj, initial)
-        if not initial and (before is None or before.accepted != info.accepted):
+        if not initial and (
+            before is None or (before.accepted, before.budget) != (info.accepted, info.budget)
+        ):
             self._dispatcher.wake()
             for task in self.ctx.world.targeting(info.key):
                 if not task.finished:

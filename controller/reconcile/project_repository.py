@@ -66,7 +66,7 @@ class ProjectRepository:
             before = dict(info.refs) if info else {}
             state = await self._inspect(obj)
             self._seen[key] = (self._ctx.clock.now(), shape, state)
-            self._ctx.world.seen_refs(key, before, state.refs)
+            self._ctx.seen_refs(key, before, state.refs)
         commit = state.base_commit or ""
         status.repository(state.url, state.base_branch, commit)
         return state

@@ -123,13 +123,10 @@ class ProjectStatus:
         return self.status
 
     def _usage(self) -> None:
-        used = used_by(self._ctx, self.key, self.status)
+        used = used_by(self._ctx.world, self.key, self.status)
         if used:
             self.status["usage"] = to_status(used)
-        halted = budget_condition(self.writer, self._obj["spec"].get("budget"), used)
-        info = self._ctx.world.projects.get(self.key)
-        if info is not None and info.halted != halted:
-            info.halted = halted
+        if budget_condition(self.writer, self._obj["spec"].get("budget"), used):
             self._wake_tasks()
 
     def _phase(self, tasks: dict[str, TaskInfo], counts: dict[str, int]) -> tuple[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.domain.blockers import Cause, ProjectFacts, SwarmFacts, TaskFacts, blocker, gate
+from controller.reconcile.budget import halted
 from controller.reconcile.infos import FINISHED, TaskInfo, project_key
 from controller.reconcile.world import World
 from controller.resources.names import task_object_name
@@ -42,7 +43,7 @@ class View:
             name=name,
             refused=None if info.accepted else Cause("NotAccepted", "see its Accepted condition"),
             suspended=info.suspended,
-            halted=Cause(info.halted) if info.halted else None,
+            halted=halted(self._world, info),
             max_parallel=info.max_parallel,
             running=len(info.running),
         )
@@ -57,7 +58,7 @@ class View:
         return SwarmFacts(
             name=name,
             refused=None if info.accepted else Cause(info.reason),
-            halted=Cause(info.halted) if info.halted else None,
+            halted=halted(self._world, info),
             state=f"{len(ready)}/{len(info.workers)} ready",
             indices=frozenset(w.index for w in info.workers.values()),
             ready=len(ready),

@@ -152,7 +152,7 @@ class Settler:
         state = await self._ctx.repositories.inspect(
             project.url, project.base_branch, info.project, credentials, fresh=True
         )
-        self._ctx.world.seen_refs(project.key, before, state.refs)
+        self._ctx.seen_refs(project.key, before, state.refs)
         branch = task_branch(info.project, info.name)
         value = state.refs.get(f"refs/heads/{branch}", "")
         if not value or value in made_by(obj, state.refs):

@@ -103,7 +103,7 @@ def swarm_status(
         if job not in present:
             folded += _system_usage(ctx, job, row)
     key = Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
-    used = folded + present_usage(ctx, key, status)
+    used = folded + present_usage(ctx.world, key, status)
     for row in rows:
         used += from_status(row.get("usage"))
     ready = sum(e.phase in ("Idle", "Busy") for e in plan.entries)
@@ -125,18 +125,12 @@ def swarm_status(
     _put(status, "foldedUsage", to_status(folded) if folded else None)
     _put(status, "usage", to_status(used) if used else None)
     writer = ConditionWriter(obj, ctx.now())
-    _halt(ctx, key, budget_condition(writer, obj["spec"].get("budget"), used))
+    if budget_condition(writer, obj["spec"].get("budget"), used):
+        ctx.wake_dispatch()
     _conditions(writer, status, want, plan, trouble)
     if problem is not None:
         _refused(writer, status, problem)
     return status
-
-
-def _halt(ctx: Context, key: Key, halted: str) -> None:
-    info = ctx.world.swarms.get(key)
-    if info is not None and info.halted != halted:
-        info.halted = halted
-        ctx.wake_dispatch()
 
 
 def refusal(ctx: Context, obj: Resource, problem: Problem) -> dict[str, Any]:

@@ -29,6 +29,8 @@ MAX_DELIVERIES = 6
 """A worker that lives and does not answer to so many is replaced."""
 RETRY_SECONDS = 2.0
 FOLLOW_UP_SECONDS = 0.01
+UNRESOLVED_SECONDS = 5.0
+"""Between two looks for a file, a ConfigMap or a Secret that is not there."""
 
 
 class TaskReconciler:
@@ -230,7 +232,7 @@ class TaskReconciler:
         task_conditions(self._ctx, obj, status)
         await self._ctx.write_status(obj, status)
         if problem is not None:
-            return 30.0
+            return UNRESOLVED_SECONDS
         if info.next_at > self._ctx.clock.now():
             return info.next_at - self._ctx.clock.now() + 0.005
         return None

@@ -37,12 +37,12 @@ def sum_usage(status: dict[str, Any]) -> None:
 
 
 def task_conditions(ctx: Context, obj: Resource, status: dict[str, Any]) -> None:
-    """Derive the conditions (Accepted is set by who judged it) and sums from the rest."""
+    """Derive the conditions (Accepted is refused by who judged it) and sums from the rest."""
     writer = ConditionWriter({**obj, "status": status}, ctx.now())
     phase, reason = status.get("phase", "Pending"), status.get("reason") or "Waiting"
     message = str(status.get("message") or (status.get("blocker") or {}).get("message", ""))
     attempt = open_attempt(status)
-    if writer.missing("Accepted"):
+    if writer.missing("Accepted") or writer.status_of("Accepted")[0] == "True":
         writer.set("Accepted", True, "Accepted")
     if attempt is not None:
         writer.set("Assignable", True, "Assigned", f"{attempt['swarm']}/{attempt['worker']}")

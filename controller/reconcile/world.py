@@ -17,6 +17,7 @@ from controller.reconcile.infos import (
     SwarmInfo,
     TaskInfo,
     WorkerInfo,
+    folded_of,
     is_accepted,
     parent_key,
     project_info,
@@ -230,21 +231,25 @@ class World:
         info.tasks = self._members.setdefault(info.key, {})
         info.running = {t.key for t in info.tasks.values() if t.open_job or t.key in self._reserved}
         if before is not None and before.uid == info.uid:
-            info.order, info.halted, info.lost = before.order, before.halted, before.lost
+            info.order, info.lost = before.order, before.lost
             info.refs, info.cycles = before.refs, before.cycles
+            info.looked = before.looked
         self.projects[info.key] = info
         return before, info
 
-    def seen_refs(self, key: Key, before: Mapping[str, str], seen: Mapping[str, str]) -> None:
-        """Take over what a look at a remote has found.
+    def seen_refs(self, key: Key, before: Mapping[str, str], seen: Mapping[str, str]) -> bool:
+        """Take over what a look at a remote has found; whether it was the first one.
 
         What was pushed while it went on (it differs from ``before``) is newer than the look.
         """
         info = self.projects.get(key)
+        first = info is not None and not info.looked
         if info is not None:
+            info.looked = True
             newer = {r: c for r, c in info.refs.items() if before.get(r) != c}
             info.refs.clear()
             info.refs.update({**seen, **newer})
+        return first
 
     def forget_project(self, key: Key) -> ProjectInfo | None:
         """A Project is gone."""
@@ -272,10 +277,11 @@ class World:
             states=Counter(worker["phase"] for worker in status.get("workers") or ()),
             used=from_status(status.get("usage")),
             cost=status.get("costUsd", ""),
+            budget=obj["spec"].get("budget") or {},
+            folded=folded_of(obj),
         )
         if before is not None and before.uid == info.uid:
-            info.halted, info.workers = before.halted, before.workers
-            info.observed = before.observed
+            info.workers, info.observed = before.workers, before.observed
         self.swarms[key] = info
         return before, info
 
@@ -294,7 +300,7 @@ class World:
     def idle_workers(self) -> Iterator[WorkerInfo]:
         """Workers that can take a task now."""
         for swarm in self.swarms.values():
-            if swarm.deleting or swarm.halted or not swarm.accepted:
+            if swarm.deleting or not swarm.accepted:
                 continue
             for worker in swarm.workers.values():
                 if worker.ready and self.is_free(worker):

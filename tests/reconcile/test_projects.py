@@ -496,6 +496,46 @@ def test_merges_are_told_the_same_after_a_restart(play):
     play(scenario)
 
 
+def test_what_a_branch_is_at_is_seen_before_it_is_replaced(play):
+    """An attempt right after a restart expects its branch where the former attempt left it."""
+
+    async def scenario(rig):
+        rig.apply(swarm(), project(tasks=[work("a"), work("b", dependsOn=["a"])]))
+        await rig.phase("Project", "demo", "Completed")
+        first = rig.task("demo.a")["headCommit"]
+        await rig.crash()
+        rig.remote.look_seconds = 5.0
+        rig.apply(project(tasks=[work("a", prompt="another"), work("b", dependsOn=["a"])]))
+        rig.start()
+        await rig.until(lambda: len(rig.task("demo.a")["attempts"]) == 2, "the second attempt")
+        assert rig.task("demo.a")["attempts"][1]["expected"] == first
+        await rig.phase("Project", "demo", "Completed")
+        for name in ("demo.a", "demo.b"):
+            assert not [a for a in rig.task(name)["attempts"] if a.get("class") == "Infrastructure"]
+
+    play(scenario)
+
+
+def test_a_budget_stops_the_turn_after_the_one_that_used_it_up(play):
+    async def scenario(rig):
+        def use(job, record):
+            tokens = {"input": 100, "output": 0, "total": 100}
+            job.emit("usage", {"session": record["injection_id"], "model": "m", "total": tokens},
+                     record["injection_id"])  # fmt: skip
+
+        rig.provider.script = use
+        chain = [work("a"), work("b", dependsOn=["a"]), work("c", dependsOn=["b"])]
+        rig.apply(swarm(), project(tasks=chain, budget={"maxTokens": 100}))
+        await rig.phase("Task", "demo.a", "Succeeded")
+        await rig.pass_time(20)
+        assert not rig.task("demo.b").get("attempts")
+        assert rig.task("demo.b")["blocker"]["reason"] == "BudgetExceeded"
+        rig.patch("Project", "demo", budget={"maxTokens": 1000})
+        await rig.phase("Project", "demo", "Completed")
+
+    play(scenario)
+
+
 def test_the_order_of_the_graph_holds_after_a_restart(play):
     async def scenario(rig):
         names = ["z", "y", "x", "w"]
