@@ -14,8 +14,8 @@ from worker.git import Git, display
 from worker.objectstore import Remote
 from worker.records import RepositoryRef
 
-RETRY_SECONDS = (0.5, 1.0, 2.0)
-"""Waits before the second, third and fourth try."""
+RETRY_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between tries: a remote that is away for some seconds must not cost a whole turn."""
 
 MAX_LOOSE_REFS = 64
 """More attempts' refs than this in files of their own are packed into one file, by one worker at a
