@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING
 
@@ -11,6 +11,7 @@ import click
 
 from cli import outcomes
 from cli.errors import INTERRUPTED, TIMED_OUT, WAITED_FOR_FAILED, CliError
+from cli.lookout import Lookout
 from cli.outcomes import Outcome
 from cli.progress import Progress
 from controller.store.base import Key
@@ -59,6 +60,7 @@ class Follower:
         deadline = None if timeout is None else time.monotonic() + timeout
         projects = {key[1:] for key in keys if key.kind == "Project"}
         settled: dict[Key, Outcome] = {}
+        lookout = Lookout(self._client, self._progress.line)
         changed: Iterable[Key] = [*keys, *(k for key in keys for k in self._keys(key))]
         while True:
             for key in changed:
@@ -66,10 +68,18 @@ class Follower:
                     self._visit(key, keys, settled)
             open_keys = [key for key in keys if key not in settled]
             if not open_keys:
+                self._conclude(settled)
                 return settled
+            lookout.look()
             if deadline is not None and time.monotonic() >= deadline:
                 raise CliError(f"timed out waiting for {', '.join(map(str, open_keys))}", TIMED_OUT)
             changed = [change.key for change in self._watch.wait(self._pause(deadline))]
+
+    def _conclude(self, settled: Mapping[Key, Outcome]) -> None:
+        for key, outcome in settled.items():
+            obj = self._client.get(key) if outcome.good else None
+            if obj is not None:
+                self._progress.conclude(obj, outcome.text)
 
     def _keys(self, key: Key) -> Iterator[Key]:
         for task in self._members(key):
@@ -97,10 +107,19 @@ class Follower:
             for task in self._members(key):
                 self._progress.tell(task)
         self._progress.tell(obj)
+        if outcome is None and key.kind == "Project":
+            self._swarms(obj, key.namespace)
         if outcome is not None:
             settled[key] = outcome
         elif key in keys:
             settled.pop(key, None)
+
+    def _swarms(self, project: Resource, namespace: str) -> None:
+        """What holds up the swarms that the project is to run on."""
+        for worker in project["spec"].get("workers") or []:
+            swarm = self._client.get(Key("Swarm", namespace, worker["swarm"]))
+            if swarm is not None:
+                self._progress.hindered(swarm)
 
 
 def _is_member(key: Key, projects: set[tuple[str, str]]) -> bool:

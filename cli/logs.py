@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import ages, log_source, render, style
+from cli import ages, following, log_source, render, style
 from cli.follow import Line, Reader
+from cli.lookout import Lookout
 from cli.session import session, verb
 
 if TYPE_CHECKING:
@@ -57,7 +58,9 @@ def show(
         reader.add(source.transcripts())
         _print(_formatted(reader.read(), source, as_json), tail)
         refreshed = time.monotonic()
+        lookout = Lookout(client, following.say)
         while not done:
+            lookout.look()
             changes = watch.wait(POLL_SECONDS)
             if changes or time.monotonic() - refreshed > REFRESH_SECONDS:
                 done = source.finished()  # first: what was written before it is read below

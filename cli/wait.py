@@ -12,6 +12,7 @@ import click
 
 from cli import following, outcomes
 from cli.errors import TIMED_OUT, WAITED_FOR_FAILED, CliError
+from cli.lookout import Lookout
 from cli.options import duration
 from cli.selectors import by_labels, label_predicate, not_found, parse, reference
 from cli.session import Session, session, verb
@@ -77,11 +78,13 @@ def wait(
         deadline = None if timeout < 0 else time.monotonic() + timeout
         with following.leave_running("nothing was changed"):
             left = _check(about, keys, wanted, first=True)
+            lookout = Lookout(about.client, following.say)
             while left:
                 pause = 1.0 if deadline is None else deadline - time.monotonic()
                 if pause <= 0:
                     names = ", ".join(map(str, left))
                     raise CliError(f"timed out waiting for {wanted.text} on {names}", TIMED_OUT)
+                lookout.look()
                 watch.wait(min(1.0, pause))
                 left = _check(about, left, wanted, first=False)
 
