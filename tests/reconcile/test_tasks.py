@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from providers.base import ProviderError
@@ -63,7 +64,7 @@ def test_a_missing_text_holds_no_worker(play):
         assert "attempts" not in rig.task("p")
         passes = rig.passes[("Task", "default", "p")]
         await rig.pass_time(300)
-        assert rig.passes[("Task", "default", "p")] - passes < 20
+        assert rig.passes[("Task", "default", "p")] - passes < 100
         rig.apply(prompt("q"))
         await rig.phase("Task", "q", "Succeeded")
         rig.apply(texts())
@@ -403,5 +404,36 @@ def test_a_prompt_lives_for_its_time_and_no_longer(play):
         await rig.crash()
         rig.start()
         await rig.until(lambda: rig.get("Task", "p") is None, "the end", 20)
+
+    play(scenario)
+
+
+def test_a_workers_row_is_idle_soon_after_its_turn_was_settled(play):
+    async def scenario(rig):
+        look = rig.remote.ref_value
+
+        async def slowly(*args):
+            await asyncio.sleep(0.5)  # its worker has told long ago that it is idle
+            return await look(*args)
+
+        rig.remote.ref_value = slowly
+        rig.apply(swarm(replicas=1), project(tasks=[work("a")]))
+        await rig.phase("Project", "demo", "Completed")
+        await rig.until(lambda: rig.swarm()["workers"][0]["phase"] == "Idle", "it to be idle", 2.0)
+
+    play(scenario)
+
+
+def test_every_condition_of_an_edited_task_is_about_the_edit(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1), project(tasks=[work("a")]))
+        await rig.phase("Project", "demo", "Completed")
+        rig.apply(project(tasks=[work("a", "say: more")]))
+        await rig.until(lambda: len(rig.task("demo.a")["attempts"]) == 2, "the second attempt")
+        await rig.phase("Task", "demo.a", "Succeeded")
+        generation = rig.get("Task", "demo.a")["metadata"]["generation"]
+        assert generation > 1
+        seen = {c["observedGeneration"] for c in rig.task("demo.a")["conditions"]}
+        assert seen == {generation}
 
     play(scenario)
