@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 MAX_WORKERS = 32
 MAX_TASKS = 20
+MAX_ATTENTION = 5
 BAR_WIDTH = 20
 _STYLES = {
     "Succeeded": "green", "Completed": "green", "Idle": "green", "Running": "cyan",
@@ -41,11 +42,27 @@ def frame(seen: Overview, state: ControllerState, namespace: str, now: float) ->
     for table in (_swarms(seen), _workers(seen, now), _projects(seen), _tasks(seen, now)):
         if table.row_count:
             parts += [Text(""), table]
-    waiting = sum(overview.phase_of(t) in ("Pending", "Waiting") for t in seen.tasks)
-    done = sum(overview.phase_of(t) == "Succeeded" for t in seen.tasks)
-    parts += [Text(""), Text(f"{len(seen.tasks)} tasks: {done} succeeded, {waiting} waiting")]
-    parts += [Text(cell(line), style="yellow") for line in overview.attention(seen)[:5]]
+    parts += [Text(""), Text(f"{len(seen.tasks)} tasks: {_counts(seen)}")]
+    lines = overview.attention(seen)
+    if lines:
+        parts += [Text(""), Text("Needs attention", style="bold yellow")]
+        parts += [Text(f"  {cell(line)}", style="yellow") for line in lines[:MAX_ATTENTION]]
+    if len(lines) > MAX_ATTENTION:
+        parts.append(Text(f"  ... and {len(lines) - MAX_ATTENTION} more: codeswarm status"))
     return Group(*parts)
+
+
+def _counts(seen: Overview) -> str:
+    phases = [overview.phase_of(task) for task in seen.tasks]
+    counts = {
+        "succeeded": phases.count("Succeeded"),
+        "running": phases.count("Running"),
+        "waiting": phases.count("Pending") + phases.count("Waiting"),
+        "failed": phases.count("Failed"),
+        "cancelled": phases.count("Cancelled"),
+    }
+    always = ("succeeded", "waiting")
+    return ", ".join(f"{n} {word}" for word, n in counts.items() if n or word in always)
 
 
 def _table(headers: str, rows: list[list[Text | ProgressBar]], flexible: str) -> Table:
@@ -76,7 +93,7 @@ def _swarms(seen: Overview) -> Table:
 
 
 def _workers(seen: Overview, now: float) -> Table:
-    rows = [row for swarm in seen.swarms for row in overview.worker_rows(swarm, now)]
+    rows = [row for swarm in seen.swarms for row in overview.worker_rows(swarm, now, seen.tasks)]
     return _table("WORKER,PHASE,TASK,SINCE,REASON", _texts(rows[:MAX_WORKERS]), "TASK,REASON")
 
 

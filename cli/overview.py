@@ -6,11 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from cli import ages
+from cli import ages, hindrances
+from controller.resources.conditions import find
 
 if TYPE_CHECKING:
     from cli.client import Client
     from controller.store.base import Resource
+
+
+MAX_CAUSE = 120  # characters of a cause in a line that points to the whole of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +54,17 @@ def name_of(obj: Resource) -> str:
     return str(obj["metadata"]["name"])
 
 
+def space_of(obj: Resource) -> str:
+    """The namespace."""
+    return str(obj["metadata"].get("namespace") or "default")
+
+
+def reason_of(obj: Resource) -> str:
+    """The reason for its phase, or of what holds it up."""
+    held = hindrances.of(obj)
+    return str(status_of(obj).get("reason") or (held.reason if held else ""))
+
+
 def done_of(project: Resource) -> tuple[int, int]:
     """Succeeded and all tasks of a project."""
     done, slash, total = str(status_of(project).get("progress") or "").partition("/")
@@ -72,7 +87,7 @@ def swarm_rows(overview: Overview) -> list[list[str]]:
                 str(status.get("busyReplicas", 0)),
                 effective.get("runtime", ""),
                 status.get("costUsd") or "",
-                status.get("reason") or "",
+                reason_of(swarm),
             ]
         )
     return rows
@@ -80,6 +95,11 @@ def swarm_rows(overview: Overview) -> list[list[str]]:
 
 def project_rows(overview: Overview) -> list[list[str]]:
     """NAME, PHASE, DONE, RUNNING, FAILED, BRANCH, COST, REASON."""
+    held: dict[tuple[str, str], str] = {}
+    for task in overview.tasks:
+        hindrance = hindrances.of(task)
+        if hindrance is not None:
+            held.setdefault((space_of(task), task["spec"].get("project", "")), hindrance.reason)
     rows = []
     for project in overview.projects:
         status = status_of(project)
@@ -94,24 +114,37 @@ def project_rows(overview: Overview) -> list[list[str]]:
                 str(counts.get("failed", 0)),
                 status.get("branch") or "",
                 status.get("costUsd") or "",
-                status.get("reason") or "",
+                reason_of(project) or held.get((space_of(project), name_of(project)), ""),
             ]
         )
     return rows
 
 
-def worker_rows(swarm: Resource, now: float) -> list[list[str]]:
-    """WORKER, PHASE, TASK, SINCE, REASON."""
+def worker_rows(swarm: Resource, now: float, tasks: Sequence[Resource] = ()) -> list[list[str]]:
+    """WORKER, PHASE, TASK, SINCE, REASON: of a busy one since when it has its task."""
+    since = {
+        (space_of(task), name_of(task), attempt.get("job")): attempt.get("assignedAt")
+        for task in tasks
+        for attempt in (status_of(task).get("attempts") or [])[-1:]
+    }
     return [
         [
             f"{name_of(swarm)}/{worker.get('index', '?')}",
             worker.get("phase", ""),
             worker.get("task", ""),
-            ages.age(worker.get("readyAt") or worker.get("launchedAt"), now),
+            ages.age(since.get(_at(swarm, worker)) or _beginning(worker), now),
             worker.get("reason") or "",
         ]
         for worker in status_of(swarm).get("workers") or []
     ]
+
+
+def _at(swarm: Resource, worker: dict[str, Any]) -> tuple[str, str, str | None]:
+    return space_of(swarm), worker.get("task", ""), worker.get("job")
+
+
+def _beginning(worker: dict[str, Any]) -> str | None:
+    return worker.get("readyAt") or worker.get("launchedAt")
 
 
 def prompt_counts(overview: Overview) -> dict[str, int]:
@@ -129,27 +162,47 @@ def running_tasks(overview: Overview) -> list[Resource]:
 
 
 def attention(overview: Overview) -> list[str]:
-    """What a person should look at, a line each."""
+    """What a person should look at, a line each; what has one cause is told once."""
     lines = []
-    for swarm in overview.swarms:
-        if phase_of(swarm) in ("Failed", "Degraded"):
-            lines.append(_line("swarm", swarm, "explain swarm/"))
-    for project in overview.projects:
-        if phase_of(project) in ("Failed", "Attention"):
-            lines.append(_line("project", project, "explain project/"))
+    causes: set[str] = set()
+    for obj in [*overview.swarms, *overview.projects]:
+        held = hindrances.of(obj)
+        if held is not None or phase_of(obj) in ("Failed", "Degraded", "Attention"):
+            causes.update([held.cause] if held else [])
+            lines.append(_line(obj, held.cause if held else reason_of(obj)))
     for task in overview.tasks:
+        held = hindrances.of(task)
         if phase_of(task) == "Failed":
-            lines.append(_line("task", task, "retry "))
+            lines.append(f"{_line(task, failure_of(task))}; codeswarm logs {name_of(task)}")
+        elif held is not None and held.cause not in causes:
+            causes.add(held.cause)
+            lines.append(_line(task, held.cause))
     for approval in overview.approvals:
-        if not approval["spec"].get("decision"):
-            lines.append(_line("approval", approval, "describe approval/"))
+        if not approval["spec"].get("decision") and phase_of(approval) == "Pending":
+            asked = (approval["spec"].get("request") or {}).get("task")
+            lines.append(_line(approval, "", f"task/{asked}" if asked else ""))
     return lines
 
 
-def _line(kind: str, obj: Resource, advice: str) -> str:
-    reason = status_of(obj).get("reason") or ""
-    text = f"{kind}/{name_of(obj)} {phase_of(obj)}" + (f" ({reason})" if reason else "")
-    return f"{text}: codeswarm {advice}{name_of(obj)}"
+def failure_of(task: Resource) -> str:
+    """Why a task failed: the reason, its message, and what the agent noted."""
+    status = status_of(task)
+    failed = find(status.get("conditions") or [], "Failed") or {}
+    reason = status.get("reason") or failed.get("reason") or ""
+    message = failed.get("message") or ""
+    notes = (status.get("result") or {}).get("notes") or ""
+    parts = [reason, message, notes if notes not in message else ""]
+    return ": ".join(part for part in parts if part)
+
+
+def _line(obj: Resource, cause: str, subject: str = "") -> str:
+    """The object, its phase, why, and the command that tells the rest (of ``subject``)."""
+    name = f"{obj['kind'].lower()}/{name_of(obj)}"
+    cause = " ".join(cause.split())
+    if len(cause) > MAX_CAUSE:
+        cause = cause[: MAX_CAUSE - 3] + "..."
+    text = f"{name} {phase_of(obj)}" + (f" ({cause})" if cause else "")
+    return f"{text}: codeswarm explain {subject or name}"
 
 
 def queue_of(overview: Overview, swarm: str) -> Sequence[Resource]:

@@ -91,6 +91,6 @@ def _one(name: str) -> None:
     only = overview.Overview([obj], [], seen.tasks)
     _table(SWARM_HEADERS, overview.swarm_rows(only))
     headers = ("WORKER", "PHASE", "TASK", "SINCE", "REASON")
-    _table(headers, overview.worker_rows(obj, time.time()))
+    _table(headers, overview.worker_rows(obj, time.time(), seen.tasks))
     waiting = overview.queue_of(seen, name)
     click.echo(f"\nWaiting prompts: {len(waiting)}")

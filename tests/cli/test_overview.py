@@ -5,6 +5,8 @@ from __future__ import annotations
 import fcntl
 import json
 import re
+import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from controller.store.database import Database
 from tests.cli.conftest import Run
 from tests.cli.samples import (
     attempt,
+    condition,
     manifest,
     project,
     project_status,
@@ -55,8 +58,57 @@ def test_status(run: Run, home: Home, filled: Database) -> None:
         "",
         "Needs attention",
         "  project/greeter Attention (TasksFailed): codeswarm explain project/greeter",
-        "  task/greeter.command Failed (RetriesExhausted): codeswarm retry greeter.command",
+        "  task/greeter.command Failed (RetriesExhausted): codeswarm explain task/greeter.command; "
+        "codeswarm logs greeter.command",
     ]
+
+
+def test_status_names_what_waits_for_ever(run: Run, db: Database) -> None:
+    typo = condition("Assignable", "False", "SwarmNotFound", "swarm taem does not exist")
+    gone = condition("Accepted", "False", "RepositoryNotFound", "x does not exist")
+    refused = condition("Accepted", "False", "RuntimeNotAvailable", "no codex here")
+    seed(db, swarm(), {"phase": "Pending", "conditions": [refused]})
+    seed(db, project(), project_status())
+    for name in ("library", "command"):
+        held = {"phase": "Waiting", "reason": "SwarmNotFound", "conditions": [typo]}
+        seed(db, task(f"greeter.{name}"), held)
+    seed(db, project("other"), project_status(phase="Pending", conditions=[gone]))
+    failed = condition("Failed", "True", "RetriesExhausted", "failed in 2 attempts")
+    notes = {"result": {"notes": "no compiler\nhere"}, "conditions": [failed]}
+    seed(db, prompt("hello"), {"phase": "Failed", **notes})
+    out = run("status").stdout
+    reasons = {line.split()[0]: line.split()[-1] for line in out.splitlines() if line}
+    assert reasons["builders"] == "RuntimeNotAvailable"
+    assert reasons["greeter"] == "SwarmNotFound"
+    assert out.partition("Needs attention\n")[2].splitlines() == [
+        "  swarm/builders Pending (RuntimeNotAvailable: no codex here): "
+        "codeswarm explain swarm/builders",
+        "  project/other Pending (RepositoryNotFound: x does not exist): "
+        "codeswarm explain project/other",
+        "  task/greeter.command Waiting (SwarmNotFound: swarm taem does not exist): "
+        "codeswarm explain task/greeter.command",
+        "  task/hello Failed (RetriesExhausted: failed in 2 attempts: no compiler here): "
+        "codeswarm explain task/hello; codeswarm logs hello",
+    ]
+
+
+def test_top_counts_failures_and_tells_how_long_a_worker_is_busy(
+    run: Run, filled: Database
+) -> None:
+    running = filled.get(Key("Task", "default", "greeter.library"))
+    assert running is not None
+    running["status"]["attempts"][0]["assignedAt"] = datetime.fromtimestamp(
+        time.time() - 42, UTC
+    ).isoformat()
+    filled.update_status(running)
+    lines = run("top").stdout.splitlines()
+    busy = next(line.split() for line in lines if line.startswith("builders/0"))
+    assert busy[:3] == ["builders/0", "Busy", "greeter.library"]
+    assert busy[3] in ("42s", "43s", "44s", "45s")
+    assert "3 tasks: 1 running, 1 waiting, 1 failed" in run("top").stdout.replace(
+        "0 succeeded, ", ""
+    )
+    assert "Needs attention" in lines
 
 
 def test_status_of_one_swarm(run: Run, filled: Database) -> None:
