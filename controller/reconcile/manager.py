@@ -80,16 +80,20 @@ class Manager:
     def start(self) -> None:
         """Take over what is stored, then begin to converge it."""
         self.ctx.store.subscribe(self.on_changes)
+        resting: set[Key] = set()
         for kind in ("Project", "Swarm", "Task", "Approval"):
             for obj in self.ctx.store.list(kind):
                 self.ctx.clock.not_before(newest_stamp(obj))
                 self.observe(obj, initial=True)
-                if kind != "Task" or not _at_rest(obj):
+                if kind != "Task":
                     self.ctx.queue.add(key_of(obj))
+                elif _at_rest(obj):
+                    resting.add(key_of(obj))
         for info in self.ctx.world.tasks.values():
             self._dispatcher.refresh(info)
-            if info.finished and stale_success(self.ctx.world, info):
-                self.ctx.queue.add(info.key)
+            stale = info.finished and stale_success(self.ctx.world, info)
+            if stale or info.key not in resting:
+                self._ask_for(info)
         for provider in self.ctx.providers.values():
             provider.start(self._mail.on_mail, self._mail.wake_swarm_of)
         loop = asyncio.get_running_loop()
@@ -122,10 +126,14 @@ class Manager:
                 self.ctx.queue.add(key)
             for info in list(self.ctx.world.tasks.values()):
                 if not self._rests(info):
-                    self.ctx.queue.add(info.key)
+                    self._ask_for(info)
             for obj in self.ctx.store.list("Approval"):
                 if not (obj.get("status") or {}).get("expired"):
                     self.ctx.queue.add(key_of(obj))
+
+    def _ask_for(self, info: TaskInfo) -> None:
+        """A pass of a task; one that only waits for a worker has but its status to be written."""
+        self.ctx.queue.add(info.key, leisurely=info.key in self._dispatcher)
 
     def _rests(self, info: TaskInfo) -> bool:
         """Whether a task is finished, and nothing asks for anything else."""
@@ -261,7 +269,7 @@ class Manager:
             self._dispatcher.wake()
             for task in self.ctx.world.targeting(info.key):
                 if not task.finished:
-                    self.ctx.queue.add(task.key)
+                    self._ask_for(task)
 
     def _class_changed(self, key: Key) -> None:
         for swarm in self.ctx.world.swarms:
@@ -281,7 +289,7 @@ class Manager:
         for task in self.ctx.world.members(project).values():
             if not task.finished:
                 self._dispatcher.refresh(task)
-                self.ctx.queue.add(task.key)
+                self._ask_for(task)
 
     def _task_changed(self, before: TaskInfo | None, info: TaskInfo | None) -> None:
         """Dependents, parents and owners of a task that is not what it was."""
@@ -291,7 +299,7 @@ class Manager:
         if some.project:
             for dependent in self.ctx.world.dependents(some):
                 self._dispatcher.refresh(dependent)
-                self.ctx.queue.add(dependent.key)
+                self._ask_for(dependent)
             settled = info is None or before is None or info.finished != before.finished
             project = project_key(some)
             pause = max(SETTLED_SECONDS if settled else 0.5, self._costs.get(project, 0.0) * SHARE)
