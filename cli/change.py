@@ -9,7 +9,7 @@ import click
 
 from cli import following
 from cli.errors import CliError
-from cli.selectors import find, key, one, reference
+from cli.selectors import find, is_kind, key, one, pick, reference
 from cli.session import session, verb
 from controller.resources import kinds as registry
 from controller.store.base import Key
@@ -54,6 +54,8 @@ def _update(wanted: Key, change: Callable[[Resource], None], word: str) -> None:
 
 def _tasks(names: Sequence[str]) -> list[Key]:
     keys = []
+    if len(names) > 1 and is_kind(names[0]):
+        names = [f"{names[0]}/{name}" for name in names[1:]]
     for word in names:
         kind, name = one([word], default="Task")
         if kind.kind != "Task":
@@ -123,7 +125,7 @@ def cancel(*, tasks: tuple[str, ...]) -> None:
 
 
 @verb("suspend", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="KIND/NAME")
+@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND/NAME")
 def suspend(*, what: tuple[str, ...]) -> None:
     """Start nothing new of a project or task; running turns end as they are.
 
@@ -136,7 +138,7 @@ def suspend(*, what: tuple[str, ...]) -> None:
 
 
 @verb("resume", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="KIND/NAME")
+@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND/NAME")
 def resume(*, what: tuple[str, ...]) -> None:
     """Go on with a suspended project or task.
 
@@ -148,12 +150,13 @@ def resume(*, what: tuple[str, ...]) -> None:
 
 
 def _suspend(what: Sequence[str], value: bool, word: str) -> None:
-    kind, name = one(what)
-    if kind.kind not in ("Project", "Task"):
-        plural = registry.get(kind.kind).plural
+    about = session()
+    wanted = pick(about.client, about.namespace, what, ("Project", "Task"))
+    if wanted.kind not in ("Project", "Task"):
+        plural = registry.get(wanted.kind).plural
         raise CliError(f"{plural} cannot be {word}; projects and tasks can")
 
     def change(obj: Resource) -> None:
         obj["spec"]["suspend"] = value
 
-    _update(key(kind, session().namespace, name), change, word)
+    _update(wanted, change, word)

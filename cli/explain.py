@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import ages, outcomes
-from cli.selectors import find, slashed
+from cli import ages, outcomes, overview
+from cli.answers import how_to_answer
+from cli.selectors import find, is_kind, pick
 from cli.session import Session, session, verb
 from cli.table import clean
-from controller.resources.conditions import find as condition_of
-from controller.store.base import Key
 
 if TYPE_CHECKING:
     from controller.domain.blockers import Link
@@ -24,32 +23,39 @@ MAX_TASKS = 20
 
 
 @verb("explain", no_args_is_help=True)
-@click.argument("what", metavar="KIND/NAME | KIND[.FIELD...]")
-def explain(*, what: str) -> None:
+@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND/NAME | KIND[.FIELD...]")
+def explain(*, what: tuple[str, ...]) -> None:
     """Tell the one exact reason why something waits, with the chain behind it.
 
-    Without a slash: the documentation of a kind or of one of its fields.
+    A kind alone, or one of its fields: its documentation.
 
     \b
     Examples:
+      codeswarm explain greeter.command
       codeswarm explain task/greeter.command
       codeswarm explain project/greeter
       codeswarm explain swarm/builders
       codeswarm explain swarm.spec.agent
     """
-    if "/" not in what:
+    if len(what) == 1 and is_kind(what[0].partition(".")[0]):
         from cli.schema_docs import document
 
-        click.echo("\n".join(document(what)))
+        click.echo("\n".join(document(what[0])))
         return
     about = session()
-    kind, name = slashed(what)
-    obj = find(about.client, Key(kind.kind, about.namespace, name))
+    obj = find(about.client, pick(about.client, about.namespace, what))
     for line in text_of(about, obj):
-        click.echo(clean(line))
+        click.echo(clean(indented(line)))
     state = about.client.controller()
     if not state.running and outcomes.of(obj) is None:
         click.echo(f"no controller runs, so nothing will change: {state.remedy}")
+
+
+def indented(text: str) -> str:
+    """Further lines of a text stand below the first one."""
+    pad = " " * (len(text) - len(text.lstrip(" ")) + 2)
+    first, *rest = text.rstrip().splitlines() or [""]
+    return "\n".join([first, *(pad + line.strip() for line in rest)])
 
 
 def text_of(about: Session, obj: Resource) -> Iterator[str]:
@@ -61,7 +67,7 @@ def text_of(about: Session, obj: Resource) -> Iterator[str]:
         yield from _project(about, obj)
     else:
         yield _headline(obj)
-        yield from _conditions(obj)
+        yield from _causes(obj)
         if kind == "Swarm":
             yield from _workers(obj)
 
@@ -97,23 +103,48 @@ def _task(about: Session, obj: Resource) -> Iterator[str]:
 
     name, status = obj["metadata"]["name"], obj.get("status") or {}
     yield _headline(obj)
+    questions = _questions(about, name)
     links = chain(name, world(about))
     first = links[0]
     if first.blocker is not None:
         yield f"because {first.blocker.reason}: {first.blocker.message}"
+        if first.blocker.reason == "Backoff":
+            yield from _backoff(status)
         yield from _chain(links[1:])
         return
     phase = status.get("phase") or "Pending"
     if phase in ("Failed", "Cancelled"):
-        condition = condition_of(status.get("conditions") or [], "Failed") or {}
-        reason = status.get("reason") or condition.get("reason") or phase
-        message = condition.get("message") or (status.get("result") or {}).get("notes") or ""
-        yield f"because {reason}" + (f": {message}" if message else "")
+        yield f"because {overview.failure_of(obj) or phase}"
         yield f"`codeswarm retry {name}` begins it anew; `codeswarm logs {name}` shows its turns"
     elif phase in ("Pending", "Waiting"):
         yield "nothing holds it up: it starts with the controller's next pass"
+    elif questions:
+        for approval in questions:
+            yield from how_to_answer(about, approval)
     elif phase == "Running":
         yield first.state
+
+
+def _questions(about: Session, task: str) -> list[Resource]:
+    """What the task's agent asks and nobody has answered."""
+    return [
+        approval
+        for approval in about.client.list("Approval", about.namespace)
+        if (approval["spec"].get("request") or {}).get("task") == task
+        and not approval["spec"].get("decision")
+        and overview.phase_of(approval) == "Pending"
+    ]
+
+
+def _backoff(status: Mapping[str, Any]) -> Iterator[str]:
+    """Why the last attempt failed, and how long the pause still is."""
+    last = (status.get("attempts") or [{}])[-1]
+    if status.get("nextAttemptAt"):
+        left = ages.parse(status["nextAttemptAt"]) - time.time()
+        yield f"  that is in {max(1, round(left))} s"
+    why = ": ".join(part for part in (last.get("reason"), last.get("message")) if part)
+    if why:
+        yield f"  attempt {last.get('number')} failed: {why}"
 
 
 def _chain(links: list[Link]) -> Iterator[str]:
@@ -124,14 +155,40 @@ def _chain(links: list[Link]) -> Iterator[str]:
             yield f"{pad}  because {link.blocker.reason}: {link.blocker.message}"
 
 
-def _conditions(obj: Resource) -> Iterator[str]:
-    """Conditions that are not as they should be."""
-    for condition in (obj.get("status") or {}).get("conditions") or []:
-        bad = "True" if condition["type"] in ("NeedsAttention", "Failed", "Stalled") else "False"
-        if condition["status"] in (bad, "Unknown"):
-            message = f": {condition['message']}" if condition.get("message") else ""
-            name, value = condition["type"], condition["status"]
-            yield f"  {name} is {value} because {condition['reason']}{message}"
+BAD_IF_TRUE = ("NeedsAttention", "Failed", "Stalled")
+CONSEQUENCES = frozenset({"InProgress", "NotAccepted", "WaitingForTasks", "WaitingForDecision"})
+"""Reasons that only say that something else is not done."""
+
+
+def _causes(obj: Resource) -> Iterator[str]:
+    """What is not as it should be, its first cause first; each cause once."""
+    told: set[str] = set()
+    for condition in _bad(obj):
+        reason, message = condition["reason"], condition.get("message") or ""
+        known = reason in CONSEQUENCES or reason in told or (message and message in told)
+        if known and told:
+            continue
+        lead = f"  {condition['type']} is {condition['status']} because " if told else "because "
+        told |= {reason, message} - {""}
+        yield lead + (f"{reason}: {message}" if message else reason)
+
+
+def _bad(obj: Resource) -> list[Mapping[str, Any]]:
+    """Conditions that are not as they should be, those that others follow from first."""
+    status = obj.get("status") or {}
+    found = [
+        condition
+        for condition in status.get("conditions") or []
+        if condition["status"]
+        in ("True" if condition["type"] in BAD_IF_TRUE else "False", "Unknown")
+    ]
+    if obj["kind"] == "Project" and status.get("phase") in ("Failed", "Completed"):
+        # The others tell what was not reached, which the failure says already.
+        found = [c for c in found if c["type"] in BAD_IF_TRUE] or found
+    order = ("Accepted", "Failed", "Stalled", "NeedsAttention", "WithinBudget")
+    ranks = {type_: number for number, type_ in enumerate(order)}
+    real = [c for c in found if c["reason"] not in CONSEQUENCES]
+    return sorted(real, key=lambda c: ranks.get(c["type"], len(order)))
 
 
 def _workers(obj: Resource) -> Iterator[str]:
@@ -150,16 +207,24 @@ def _project(about: Session, obj: Resource) -> Iterator[str]:
     from controller.domain.blockers import chain
 
     yield _headline(obj)
-    yield from _conditions(obj)
+    causes = list(_causes(obj))
+    yield from causes
     facts = world(about)
     name = obj["metadata"]["name"]
+    refused = facts.projects[name].refused is not None
     open_tasks = [
         task for task in facts.tasks.values() if task.project == name and task.phase != "Succeeded"
     ]
-    for task in open_tasks[:MAX_TASKS]:
-        links = chain(task.name, facts)
-        yield f"  task/{task.name}: {links[0].state}"
-        if links[0].blocker is not None:
-            yield f"    because {links[0].blocker.reason}: {links[0].blocker.message}"
+    if refused and causes:
+        return  # each of its tasks waits for just that
+    firsts = {task.name: chain(task.name, facts)[0] for task in open_tasks}
+    told = "\n".join(causes)
+    shown = sorted(open_tasks, key=lambda task: task.phase != "Failed")[:MAX_TASKS]
+    for task in shown:
+        link = firsts[task.name]
+        yield f"  task/{task.name}: {link.state}"
+        if link.blocker is not None:
+            cause = f"{link.blocker.reason}: {link.blocker.message}"
+            yield f"    because {link.blocker.reason if cause in told else cause}"
     if len(open_tasks) > MAX_TASKS:
         yield f"  ... and {len(open_tasks) - MAX_TASKS} more tasks"

@@ -10,7 +10,6 @@ from cli import selectors
 from cli.errors import CliError
 from cli.follow import Line
 from cli.transcript_files import order_of
-from controller.resources import kinds as registry
 from controller.store.base import Key
 
 if TYPE_CHECKING:
@@ -39,6 +38,16 @@ def worker_of(job: str) -> str:
     return f"{prefix.rsplit('-', 1)[0]}/{index}"
 
 
+def word_of(client: Client, namespace: str, words: Sequence[str]) -> str:
+    """What was named as ``KIND/NAME``, ``SWARM/INDEX``, ``KIND NAME`` or ``NAME``, as one word.
+
+    Raises: CliError.
+    """
+    if len(words) == 1 and "/" in words[0]:
+        return words[0]
+    return str(selectors.pick(client, namespace, words))
+
+
 def of(client: Client, namespace: str, word: str, attempt: int | None) -> Source:
     """The source that ``task/NAME``, ``project/NAME``, ``swarm/NAME`` or ``SWARM/INDEX`` means.
 
@@ -49,7 +58,7 @@ def of(client: Client, namespace: str, word: str, attempt: int | None) -> Source
         return of_tasks(client, namespace, Key("Task", namespace, word), attempt)
     if first == "worker":
         return of_worker(client, namespace, rest)
-    if rest.isdigit() and not _is_kind(first):
+    if rest.isdigit() and not selectors.is_kind(first):
         return of_worker(client, namespace, word)
     kind, name = selectors.slashed(word)
     if kind.kind == "Swarm":
@@ -59,14 +68,6 @@ def of(client: Client, namespace: str, word: str, attempt: int | None) -> Source
     raise CliError(
         f"a {kind.singular} has no logs: task/NAME, project/NAME, swarm/NAME, SWARM/INDEX"
     )
-
-
-def _is_kind(word: str) -> bool:
-    try:
-        registry.resolve(word)
-    except registry.UnknownKind:
-        return False
-    return True
 
 
 def of_tasks(client: Client, namespace: str, key: Key, attempt: int | None) -> Source:

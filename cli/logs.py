@@ -26,15 +26,23 @@ REFRESH_SECONDS = 1.0
 
 
 @verb("logs", no_args_is_help=True)
-@click.argument("what")
+@click.argument("words", nargs=-1, required=True, metavar="WHAT")
 @click.option("-f", "--follow", is_flag=True, help="Go on until it is finished.")
 @click.option("--json", "as_json", is_flag=True, help="The records themselves, one a line.")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only a task's Nth attempt.")
 @click.option("--tail", type=click.IntRange(0), metavar="N", help="Only the last N lines.")
-def logs(*, what: str, follow: bool, as_json: bool, attempt: int | None, tail: int | None) -> None:
+def logs(
+    *,
+    words: tuple[str, ...],
+    follow: bool,
+    as_json: bool,
+    attempt: int | None,
+    tail: int | None,
+) -> None:
     """Print what agents said and did: a task's, a project's, a worker's or a whole swarm's.
 
-    WHAT is task/NAME (or just NAME), project/NAME, swarm/NAME, or a worker as SWARM/INDEX.
+    WHAT is task/NAME, project/NAME, swarm/NAME (just NAME where only one of them has it), or a
+    worker as SWARM/INDEX.
 
     \b
     Examples:
@@ -44,6 +52,7 @@ def logs(*, what: str, follow: bool, as_json: bool, attempt: int | None, tail: i
       codeswarm logs greeter.docs --attempt 2 --json
     """
     about = session()
+    what = log_source.word_of(about.client, about.namespace, words)
     source = log_source.of(about.client, about.namespace, what, attempt)
     show(about.client, source, follow=follow, as_json=as_json, tail=tail)
 

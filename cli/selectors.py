@@ -96,6 +96,62 @@ def one(words: Sequence[str], default: str | None = None) -> tuple[Kind, str]:
     raise CliError("name one object, as KIND/NAME (such as task/greeter.docs)")
 
 
+NAMED = ("Task", "Project", "Swarm")
+"""Kinds whose objects may be named without it, where one name means one object."""
+
+
+def is_kind(word: str) -> bool:
+    """Whether a word names a kind."""
+    try:
+        registry.resolve(word)
+    except registry.UnknownKind:
+        return False
+    return True
+
+
+def pick(client: Client, namespace: str, words: Sequence[str], among: Sequence[str] = NAMED) -> Key:
+    """The one object of ``KIND/NAME``, ``KIND NAME``, or of a ``NAME`` that only one has.
+
+    Raises: CliError.
+    """
+    if len(words) != 1 or "/" in words[0]:
+        kind, name = one(words)
+        return Key(kind.kind, namespace, name)
+    name = words[0]
+    keys = [Key(kind, namespace, name) for kind in among]
+    found = [wanted for wanted in keys if client.get(wanted) is not None]
+    if len(found) > 1:
+        several = " or ".join(map(str, found))
+        raise CliError(f'"{name}" is the name of several objects: say {several}')
+    if found:
+        return found[0]
+    known = [o["metadata"]["name"] for kind in among for o in _readable(client, kind, namespace)]
+    kinds = ", ".join(kind.lower() for kind in among)
+    raise CliError(
+        f'nothing in namespace "{namespace}" has the name "{name}" ({kinds})'
+        f"{suggestion(name, known)}"
+    )
+
+
+def _readable(client: Client, kind: str, namespace: str) -> Sequence[Resource]:
+    try:
+        return client.list(kind, namespace)
+    except Forbidden:
+        return []
+
+
+def parse_named(client: Client, namespace: str, arguments: Sequence[str]) -> list[Selection]:
+    """As ``parse``; a single ``NAME`` that is no kind means the one object that has it.
+
+    Raises: CliError.
+    """
+    single = len(arguments) == 1 and not set("/,") & set(arguments[0])
+    if single and arguments[0] not in ("all", registry.CATEGORY) and not is_kind(arguments[0]):
+        found = pick(client, namespace, arguments)
+        return [Selection(registry.get(found.kind), (found.name,))]
+    return parse(arguments)
+
+
 def key(kind: Kind, namespace: str, name: str) -> Key:
     """Key of an object by name."""
     return Key(kind.kind, namespace, name)
@@ -114,10 +170,8 @@ def find(client: Client, wanted: Key) -> Resource:
 
 def not_found(client: Client, wanted: Key) -> CliError:
     """The error for a name that no object has."""
-    try:
-        known = [obj["metadata"]["name"] for obj in client.list(wanted.kind, wanted.namespace)]
-    except Forbidden:
-        known = []
+    found = _readable(client, wanted.kind, wanted.namespace)
+    known = [obj["metadata"]["name"] for obj in found]
     hint = suggestion(wanted.name, known)
     kind = registry.get(wanted.kind).singular
     return CliError(f'{kind} "{wanted.name}" not found in namespace "{wanted.namespace}"{hint}')

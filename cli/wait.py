@@ -14,7 +14,7 @@ from cli import following, outcomes
 from cli.errors import TIMED_OUT, WAITED_FOR_FAILED, CliError
 from cli.lookout import Lookout
 from cli.options import duration
-from cli.selectors import by_labels, label_predicate, not_found, parse, reference
+from cli.selectors import by_labels, label_predicate, not_found, parse_named, reference
 from cli.session import Session, session, verb
 from controller.resources.conditions import find
 from controller.store.base import Key
@@ -37,7 +37,7 @@ class Goal:
 
 
 @verb("wait", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="KIND NAME... | KIND/NAME...")
+@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND NAME... | KIND/NAME...")
 @click.option(
     "--for",
     "goal",
@@ -94,7 +94,7 @@ def _keys(
 ) -> list[Key]:
     predicate = label_predicate(selector)
     keys = []
-    for selection in parse(what):
+    for selection in parse_named(about.client, about.namespace, what):
         kind = selection.kind.kind
         names = selection.names
         if names is None:

@@ -170,7 +170,6 @@ def test_suspend_and_resume(run: Run, db: Database) -> None:
     assert "greeter resumed" in run("resume", "project", "greeter").stdout
     assert stored(db, "Project", "greeter")["spec"]["suspend"] is False
     assert "swarms cannot be suspended" in run("suspend", "swarm/builders").stderr
-    assert run("suspend", "greeter").exit_code == 1
 
 
 def only_task(db: Database) -> dict[str, Any]:

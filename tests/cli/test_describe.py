@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import re
+import shlex
+import time
+from datetime import UTC, datetime
 
 import pytest
 
@@ -17,6 +20,7 @@ from tests.cli.samples import (
     manifest,
     project,
     project_status,
+    prompt,
     seed,
     set_status,
     swarm,
@@ -181,9 +185,90 @@ def test_explain_a_swarm(run: Run, db: Database) -> None:
     seed(db, swarm(), status)
     assert run("explain", "swarm/builders").stdout.splitlines()[:3] == [
         "swarm/builders is Launching",
-        "  Ready is False because NotReady: 0 of 2 are ready",
+        "because NotReady: 0 of 2 are ready",
         "  worker 0 is Starting (Booting)",
     ]
+
+
+def test_explain_a_refused_project_says_why_once(run: Run, db: Database) -> None:
+    why = "x cannot be read:\nfatal: no route"
+    conditions = [
+        condition("UpToDate", "Unknown", "RepositoryUnreadable", why),
+        condition("Planned", "Unknown", "RepositoryUnreadable"),
+        condition("Integrated", "False", "WaitingForTasks"),
+        condition("Accepted", "Unknown", "RepositoryUnreadable", why),
+    ]
+    seed(db, project(), project_status(phase="Pending", conditions=conditions))
+    seed(db, task("greeter.library"), {"phase": "Waiting"})
+    assert run("explain", "project/greeter").stdout.splitlines()[:-1] == [
+        "project/greeter is Pending",
+        "because RepositoryUnreadable: x cannot be read:",
+        "  fatal: no route",
+    ]
+
+
+def test_explain_a_failed_project(run: Run, db: Database) -> None:
+    conditions = [
+        condition("Accepted", "True"),
+        condition("Integrated", "False", "WaitingForTasks"),
+        condition("Complete", "False", "Failed"),
+        condition("Failed", "True", "TasksFailed", "1 task failed"),
+    ]
+    seed(db, swarm(), swarm_status())
+    seed(db, project(), project_status(phase="Failed", conditions=conditions))
+    failed = [condition("Failed", "True", "RetriesExhausted", "no compiler")]
+    seed(db, task("greeter.command", ("library",)), {"phase": "Waiting"})
+    gone = {"phase": "Failed", "reason": "RetriesExhausted", "conditions": failed}
+    seed(db, task("greeter.library"), gone)
+    assert run("explain", "greeter").stdout.splitlines() == [
+        "project/greeter is Failed",
+        "because TasksFailed: 1 task failed",
+        "  task/greeter.library: Failed (RetriesExhausted: no compiler)",
+        "  task/greeter.command: Waiting",
+        "    because DependencyFailed: depends on greeter.library, which is Failed "
+        "(RetriesExhausted)",
+    ]
+
+
+def test_explain_a_pause_between_attempts(run: Run, db: Database) -> None:
+    seed(db, swarm(), swarm_status())
+    seed(db, project(), project_status())
+    soon = datetime.fromtimestamp(time.time() + 45, UTC).isoformat()
+    lost = attempt(1, "Failed", reason="ReportedFailed", message="no compiler")
+    seed(
+        db, task("greeter.library"), {"phase": "Waiting", "attempts": [lost], "nextAttemptAt": soon}
+    )
+    lines = run("explain", "greeter.library").stdout.splitlines()
+    assert lines[1].startswith("because Backoff: attempt 2 begins not before ")
+    assert re.fullmatch(r"  that is in 4[0-5] s", lines[2])
+    assert lines[3] == "  attempt 1 failed: ReportedFailed: no compiler"
+
+
+def test_explain_a_question(run: Run, db: Database) -> None:
+    seed(db, swarm(), swarm_status())
+    seed(db, prompt("ask"), {"phase": "Running", "attempts": [attempt()]})
+    request = {
+        "id": "u.1/1", "task": "ask", "taskUid": "u", "attempt": 1, "injectionId": "u.1",
+        "swarm": "builders", "worker": 0, "job": "j", "kind": "command", "command": "rm x",
+        "reason": "why not", "decisions": ["approve", "deny"], "defaultDecision": "deny",
+        "askedAt": AT, "expiresAt": AT,
+    }  # fmt: skip
+    seed(db, manifest("Approval", "ask.1.ab", {"request": request}), {"phase": "Pending"})
+    lines = run("explain", "task/ask").stdout.splitlines()
+    assert lines[1:4] == [
+        "because it asks for approval (approval/ask.1.ab): rm x",
+        "  its reason: why not",
+        "  answer with one of approve, deny:",
+    ]
+    answer = shlex.split(lines[4])
+    assert answer[0] == "echo"
+    assert answer[2:] == ["|", "codeswarm", "apply", "-f", "-"]
+    applied = run("apply", "-f", "-", input=answer[1])
+    assert applied.exit_code == 0, applied.stderr
+    approval = db.get(Key("Approval", "default", "ask.1.ab"))
+    assert approval is not None
+    assert approval["spec"]["decision"]["value"] == "approve"
+    assert "asks for approval" not in run("explain", "task/ask").stdout
 
 
 def test_explain_fields(run: Run) -> None:
@@ -204,7 +289,7 @@ def test_explain_fields(run: Run) -> None:
     [
         ("swarm.spec.agnt", 'swarm.spec has no field "agnt"; did you mean "agent"?'),
         ("secret", "kubectl explain secrets"),
-        ("nothing", 'there is no kind "nothing"'),
+        ("nothing", 'has the name "nothing" (task, project, swarm)'),
         ("task/nope", 'task "nope" not found'),
     ],
 )
