@@ -1,4 +1,4 @@
-"""Both homes take and refuse the same manifests, and store the same of them."""
+"""Both homes take and refuse the same manifests, store the same of them, and come to the same."""
 
 from __future__ import annotations
 
@@ -10,12 +10,21 @@ import pytest
 
 from controller.resources import kinds
 from controller.resources.admission import admit
-from controller.store.apply import ApplyRequest
 from controller.store.base import Key
 from controller.store.kube_rest import path_of
-from tests.kube import ApiError, Cluster
+from tests.cluster import tuned
+from tests.cluster.homes import ClusterHome, FileHome, request_of
+from tests.cluster.normal import normal, text
+from tests.cluster.scenarios import Drive, Scenario, drive
+from tests.cluster.scenarios import load as load_scenarios
+from tests.cluster.scenarios import parameters as scenario_parameters
+from tests.kube import ApiError, Cluster, KubeLab
 from tests.lab import Lab
 from tests.resources.table import REFUSALS, Case, load_cases
+
+DEADLINE_SECONDS = 150.0
+"""For all scenarios together, on a machine that has much else to do."""
+pytestmark = pytest.mark.timeout(DEADLINE_SECONDS + 60)
 
 STRICT = "fieldValidation=Strict"
 Judge = Callable[[Case], dict[str, Any] | str]
@@ -85,12 +94,6 @@ def file_judge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Judge]:
         yield judge
 
 
-def request_of(obj: dict[str, Any]) -> ApplyRequest:
-    """An apply of a manifest as the CLI makes it."""
-    group = kinds.get(obj["kind"]).group
-    return ApplyRequest(obj, admit, kinds.open_api_schema(obj["kind"]) if group else None)
-
-
 @pytest.fixture(scope="module")
 def version(server: Cluster) -> tuple[int, int]:
     """That of the API server."""
@@ -123,3 +126,69 @@ def stored(obj: dict[str, Any]) -> str:
     data = {name: obj.get(name) or {} for name in ("data", "binaryData")}
     rest = {name: obj.get(name) for name in ("spec", "type", "immutable")}
     return json.dumps({**parts, **data, **rest}, sort_keys=True)
+
+
+# --- what becomes of them ------------------------------------------------------------------------
+
+LOOKS_AGAIN = {"controller.store.kube_references:POLL_SECONDS": 1}
+
+
+@pytest.fixture(scope="module")
+def driven(
+    server: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Drive, Drive]]:
+    """All scenarios, taken to their end in both homes at once."""
+    scenarios = load_scenarios()
+    with (
+        server.namespace() as namespace,
+        Lab(tmp_path_factory.mktemp("file")) as on_file,
+        KubeLab(server, namespace, tmp_path_factory.mktemp("kube")) as in_cluster,
+    ):
+        on_file.start()
+        in_cluster.spawn(
+            program=("-m", tuned.__name__), **{tuned.VARIABLE: json.dumps(LOOKS_AGAIN)}
+        )
+        drives = Drive(FileHome(on_file), scenarios), Drive(ClusterHome(in_cluster), scenarios)
+        drive(drives, DEADLINE_SECONDS)
+        yield drives
+
+
+@pytest.mark.parametrize("scenario", scenario_parameters())
+def test_both_homes_come_to_the_same(driven: tuple[Drive, Drive], scenario: Scenario) -> None:
+    seen = []
+    for one in driven:
+        progress = next(p for p in one.progress if p.scenario.name == scenario.name)
+        assert progress.done, f"cluster {one.home.in_cluster}: {progress.waits}"
+        mine = [obj for obj in one.objects.values() if scenario.owns(obj)]
+        assert order_of(mine, scenario) == list(scenario.order)
+        shown = [normal(obj, one.home.root) for obj in mine]
+        seen.append({f"{obj['kind']}/{obj['metadata']['name']}": obj for obj in shown})
+    if not scenario.differs:
+        assert seen[0] == seen[1]
+
+
+def test_both_homes_become_quiet(driven: tuple[Drive, Drive]) -> None:
+    assert all(one.finished for one in driven)
+
+
+def test_both_homes_tell_the_same(driven: tuple[Drive, Drive]) -> None:
+    differ = {one.scenario.name for one in driven[0].progress if one.scenario.differs}
+    told = [
+        {
+            (kind, text(name, one.home.root), type_, reason)
+            for kind, name, type_, reason in one.home.events()
+            if name.partition(".")[0] not in differ
+        }
+        for one in driven
+    ]
+    assert told[0] == told[1]
+
+
+def order_of(objects: list[dict[str, Any]], scenario: Scenario) -> list[str]:
+    """The scenario's Tasks in the order in which they were given to workers."""
+    given = [
+        (obj["status"]["attempts"][0]["assignedAt"], obj["metadata"]["name"])
+        for obj in objects
+        if obj["metadata"]["name"] in scenario.order
+    ]
+    return [name for _, name in sorted(given)]
