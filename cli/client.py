@@ -83,6 +83,10 @@ class Client(Protocol):
         """Recorded events, oldest first."""
         ...
 
+    def events_of(self, obj: Resource) -> Events:
+        """Events of this very object, oldest first: none of another one that had its name."""
+        ...
+
     def apply(
         self, documents: Sequence[Any], *, namespace: str, dry_run: bool = False
     ) -> Sequence[Applied]:

@@ -11,6 +11,7 @@ import click
 
 from cli import following, manifests
 from cli.errors import FAILURE, TIMED_OUT, CliError
+from cli.lookout import Lookout
 from cli.options import duration
 from cli.selectors import by_labels, label_predicate, not_found, parse
 from cli.session import Session, session, verb
@@ -63,18 +64,25 @@ def delete(
     else:
         keys = _named(about, what, selector, everything)
     with closing(about.client.watch()) as watch:
-        gone, missing = _delete(about.client, keys, force)
+        ending, missing = _delete(about.client, keys, force)
         if not ignore_not_found and missing:
             errors = [str(not_found(about.client, key)) for key in missing]
             raise CliError("\nerror: ".join(errors), FAILURE)
         if wait:
             deadline = None if timeout is None else time.monotonic() + timeout
+            lookout = Lookout(about.client, following.say)
             with following.leave_running("the deletion goes on"):
-                while left := [key for key, uid in gone if _uid(about.client.get(key)) == uid]:
-                    if deadline is not None and time.monotonic() >= deadline:
-                        names = ", ".join(map(str, left))
+                while ending:
+                    left = [(key, uid) for key, uid in ending if _uid(about.client.get(key)) == uid]
+                    for key in (key for key, uid in ending if (key, uid) not in left):
+                        click.echo(f'{_kind(key)} "{key.name}" deleted')
+                    ending = left
+                    if ending and deadline is not None and time.monotonic() >= deadline:
+                        names = ", ".join(str(key) for key, _ in ending)
                         raise CliError(f"timed out waiting for {names} to be gone", TIMED_OUT)
-                    watch.wait(0.5)
+                    if ending:
+                        lookout.look()
+                        watch.wait(0.5)
 
 
 def _named(
@@ -97,8 +105,8 @@ def _named(
 def _delete(
     client: Client, keys: Sequence[Key], force: bool
 ) -> tuple[list[tuple[Key, str]], list[Key]]:
-    """Delete; those that were there with their uids, and those that were not."""
-    gone, missing = [], []
+    """Delete; those that go on ending with their uids, and those that were not there."""
+    ending, missing = [], []
     for key in keys:
         live = client.get(key)
         if live is None:
@@ -112,11 +120,14 @@ def _delete(
             client.delete(key, uid=live["metadata"]["uid"])
         except NotFound:
             forced = False  # it went by itself in this moment
-        gone.append((key, live["metadata"]["uid"]))
-        click.echo(f'{_kind(key)} "{key.name}" {"force deleted" if forced else "deleted"}')
-    if any(client.get(key) is not None for key, _ in gone):
+        left = _uid(client.get(key)) == live["metadata"]["uid"]
+        word = "deleting" if left else "deleted"
+        if left:
+            ending.append((key, live["metadata"]["uid"]))
+        click.echo(f'{_kind(key)} "{key.name}" {"force " if forced else ""}{word}')
+    if ending:
         client.ensure_controller(following.say)
-    return gone, missing
+    return ending, missing
 
 
 def _kind(key: Key) -> str:

@@ -53,8 +53,6 @@ def describe(*, what: tuple[str, ...], selector: str | None) -> None:
 
 def text_of(client: Client, obj: Resource, now: float) -> Iterator[str]:
     """The lines that describe one object; ``now`` in seconds since the epoch."""
-    from controller.store.base import key_of
-
     status = obj.get("status") or {}
     yield from table.aligned(_head(obj, status, now))
     spec = describe_kinds.spec_of(obj)
@@ -63,7 +61,7 @@ def text_of(client: Client, obj: Resource, now: float) -> Iterator[str]:
         yield from outline.lines(spec, 2)
     yield from describe_kinds.sections(client, obj, now)
     yield from _conditions(obj["kind"], status.get("conditions") or [], now)
-    yield from _events(client.events(key_of(obj)), now)
+    yield from _events(client.events_of(obj), now)
 
 
 def _head(obj: Resource, status: dict[str, Any], now: float) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from cli.client import Applied
 from cli.errors import CliError
 from controller.resources import kinds
 from controller.resources.admission import admit, head_errors
-from controller.resources.errors import Invalid
+from controller.resources.errors import FieldError, Invalid
 from controller.resources.manifest import Document
 from controller.store.apply import ApplyRequest
 from controller.store.base import Key, Resource, key_of
@@ -76,6 +76,18 @@ def head_fault(document: Document) -> str | None:
     raise AssertionError("admission takes what has no name")
 
 
+def not_on_its_way_out(live: Resource | None) -> None:
+    """Raises: Invalid for an object that is being deleted: what is written to it goes with it."""
+    if live is None or "deletionTimestamp" not in live["metadata"]:
+        return
+    name = live["metadata"]["name"]
+    text = (
+        "is being deleted; apply again when it is gone: "
+        f"codeswarm wait --for=delete {live['kind'].lower()}/{name} --timeout 10m"
+    )
+    raise Invalid(live["kind"], name, [FieldError("metadata.name", text)])
+
+
 class _Admission:
     """Collects what is wrong with any document; raises it all with the last one."""
 
@@ -104,6 +116,7 @@ class _Admission:
             self.before[key_of(merged)] = live
             result = merged
             try:
+                not_on_its_way_out(live)
                 result = admit(merged, live)
             except Invalid as invalid:
                 self._faults.append(document.explain(invalid))

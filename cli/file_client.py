@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from cli import transcript_files
+from cli import ages, transcript_files
 from cli.client import Applied, ControllerState
-from controller.store.base import Conflict, Key, NotFound, Resource
+from controller.store.base import Conflict, Key, NotFound, Resource, key_of
 from controller.store.database import Database
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 FIRST_POLL_SECONDS, LAST_POLL_SECONDS = 0.002, 0.05
 """Looked at often at first, since one change is often followed by the next."""
 _UPDATE_ATTEMPTS = 10
+CLOCK_SECONDS = 0.05
+"""The controller's clock and this process's may differ by so much."""
 
 
 class FileWatch:
@@ -85,6 +87,12 @@ class FileClient:
     def events(self, key: Key | None = None, namespace: str | None = None) -> Events:
         """As ``Client.events``."""
         return self._database.events(key, namespace)
+
+    def events_of(self, obj: Resource) -> Events:
+        """As ``Client.events_of``; here an event has no uid, but a time."""
+        created = ages.parse(obj["metadata"]["creationTimestamp"])
+        found = self._database.events(key_of(obj))
+        return [event for event in found if ages.parse(event.last) >= created - CLOCK_SECONDS]
 
     def apply(
         self, documents: Sequence[Any], *, namespace: str, dry_run: bool = False

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from cli import last_applied
 from cli.client import Applied
 from cli.errors import FAILURE, UNAVAILABLE, CliError
-from cli.file_apply import head_fault, schema_of
+from cli.file_apply import head_fault, not_on_its_way_out, schema_of
 from cli.kube_faults import explained
 from controller.resources import kinds
 from controller.resources.admission import admit
@@ -213,6 +213,7 @@ def _planned(wish: _Wish, live: Resource | None) -> _Plan:
     """
     schema = schema_of(wish.document)
     merged = merge_resource(last_applied.of(live), wish.manifest, live, schema)
+    not_on_its_way_out(live)
     admitted = admit(copy.deepcopy(merged), live)
     if not kinds.get(wish.key.kind).group:
         merged = admitted  # a Secret's stringData is folded into its data, as the server does

@@ -13,7 +13,7 @@ from cli.kube_server import FIELD_MANAGER, Server
 from cli.kube_watch import KubeWatch, Scope
 from controller.resources import kinds
 from controller.resources.metadata import is_subdomain
-from controller.store.base import Conflict, Forbidden, Key, NotFound, Resource
+from controller.store.base import Conflict, Forbidden, Key, NotFound, Resource, key_of
 from controller.store.kube_rest import CHUNK, Expired, Rejected, path_of
 
 if TYPE_CHECKING:
@@ -112,6 +112,17 @@ class KubeClient:
 
         try:
             return kube_events.read(self.server, key, namespace)
+        except Forbidden:
+            return []
+
+    def events_of(self, obj: Resource) -> Events:
+        """As ``Client.events_of``; none, where they may not be read."""
+        from cli import kube_events
+
+        try:
+            return kube_events.read(
+                self.server, key_of(obj), None, uid=obj["metadata"].get("uid") or ""
+            )
         except Forbidden:
             return []
 

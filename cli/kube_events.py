@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from cli.kube_server import Server
 
 
-def read(server: Server, key: Key | None, namespace: str | None) -> list[Event]:
-    """Events of one object, of a namespace, or of all; oldest first.
+def read(server: Server, key: Key | None, namespace: str | None, *, uid: str = "") -> list[Event]:
+    """Events of one object (with ``uid``: of no other of its name), of a namespace, or of all;
+    oldest first.
 
     Raises: Forbidden, StoreUnavailable.
     """
@@ -22,6 +23,7 @@ def read(server: Server, key: Key | None, namespace: str | None) -> list[Event]:
     if key is not None:
         namespace = key.namespace
         selector = f"involvedObject.kind={key.kind},involvedObject.name={key.name}"
+        selector += f",involvedObject.uid={uid}" if uid else ""
     found = [
         event
         for raw in _pages(server, path_of("Event", namespace), selector)

@@ -195,6 +195,22 @@ def test_diff_hides_secrets(run: Run, tmp_path: Path) -> None:
     assert "Zmlyc3" not in out  # base64 of the first
 
 
+def test_nothing_is_applied_onto_what_is_being_deleted(
+    run: Run, db: Database, tmp_path: Path
+) -> None:
+    ending = swarm()
+    ending["metadata"]["finalizers"] = ["codeswarm.dev/workers"]
+    seed(db, ending)
+    db.delete(Key("Swarm", "default", "builders"))
+    path = tmp_path / "swarm.yaml"
+    path.write_text(SWARM)
+    result = run("apply", "-f", str(path))
+    assert result.exit_code == 1
+    assert "Swarm/builders: metadata.name: is being deleted; apply again when it is gone" in (
+        result.stderr
+    )
+
+
 def test_wait_tells_what_happens(home: Home, db: Database) -> None:
     """The follower, while another thread plays the controller."""
     made = [seed(db, swarm()), seed(db, project()), seed(db, task("greeter.library"))]

@@ -70,10 +70,12 @@ def test_delete_all_and_by_label(run: Run, db: Database) -> None:
 def test_delete_by_force_and_by_asking_twice(run: Run, db: Database, started: list[str]) -> None:
     seed(db, with_finalizer(swarm("one")))
     seed(db, with_finalizer(swarm("two")))
-    assert 'swarm.codeswarm.dev "one" force deleted' in run("delete", "swarm/one", "--force").stdout
+    assert (
+        'swarm.codeswarm.dev "one" force deleting' in run("delete", "swarm/one", "--force").stdout
+    )
     force = "codeswarm.dev/force"
     assert stored(db, "Swarm", "one")["metadata"]["annotations"][force] == "true"
-    run("delete", "swarm/two")
+    assert '"two" deleting' in run("delete", "swarm/two").stdout
     assert force not in stored(db, "Swarm", "two")["metadata"].get("annotations", {})
     run("delete", "swarm/two")
     assert stored(db, "Swarm", "two")["metadata"]["annotations"][force] == "true"

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 
+from controller.runtime.home import Home
 from controller.store.base import Key
 from controller.store.database import Database
 from tests.cli.conftest import Run
@@ -133,6 +134,19 @@ def test_describe_a_swarm_and_a_project(run: Run, db: Database) -> None:
     assert "  greeter.library  Running  1" in lines
     assert "  library  merged  0123456789" in lines
     assert lines.count("Events:  <none>") == 2
+
+
+def test_events_of_an_object_before_are_not_shown(run: Run, home: Home, db: Database) -> None:
+    seed(db, swarm())
+    key = Key("Swarm", "default", "builders")
+    db.record_event(key, "Warning", "WorkerLost", "of the first one")
+    db.delete(key)
+    with Database(home.state) as now:
+        seed(now, swarm())
+        now.record_event(key, "Normal", "Running", "of the second one")
+    out = run("describe", "swarm", "builders").stdout
+    assert "of the second one" in out
+    assert "of the first one" not in out
 
 
 def test_describe_hides_secrets(run: Run, db: Database) -> None:

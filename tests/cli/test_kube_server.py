@@ -182,7 +182,9 @@ def test_events_of_another_groups_kind_are_left_out(tmp_path: Path) -> None:
          "count": 3},
         {"involvedObject": ours, "reason": "First", "eventTime": "2026-01-02T00:00:00.000000Z"},
     ]  # fmt: skip
-    with ApiServer(sequence(Reply({"items": items}), status(403, "no"))) as server:
+    with ApiServer(
+        sequence(Reply({"items": items}), status(403, "no"), Reply({"items": []}))
+    ) as server:
         client = client_of(server, tmp_path)
         events = client.events(KEY)
         assert [event.reason for event in events] == ["First", "Second"]
@@ -190,6 +192,8 @@ def test_events_of_another_groups_kind_are_left_out(tmp_path: Path) -> None:
         selector = server.asked[0].query["fieldSelector"]
         assert selector == "involvedObject.kind=Task,involvedObject.name=hello"
         assert client.events(KEY) == []
+        client.events_of({"kind": KEY.kind, "metadata": {"name": KEY.name, "uid": "u"}})
+        assert server.asked[-1].query["fieldSelector"].endswith(",involvedObject.uid=u")
 
 
 def test_a_namespace_that_cannot_be_listed_still_has_its_not_found(tmp_path: Path) -> None:

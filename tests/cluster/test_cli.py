@@ -337,15 +337,15 @@ def test_delete_by_name_by_file_and_by_force(cs: Line) -> None:
     cs.ok("delete", "-f", cs.file("project.yaml", project()))
     assert cs.find("Project", "greeter") is None
     held(cs, swarm("second"))
-    assert cs.ok("delete", "swarm/second") == 'swarm.codeswarm.dev "second" deleted\n'
+    assert cs.ok("delete", "swarm/second") == 'swarm.codeswarm.dev "second" deleting\n'
     assert "Terminating" in cs.ok("status")
     late = cs("delete", "swarm/second", "--wait", "--timeout", "0.2")
     assert late.exit_code == 3
-    assert '"second" force deleted' in late.stdout
+    assert '"second" force deleting' in late.stdout
     after = cs.get("Swarm", "second")["metadata"]
     assert after["annotations"]["codeswarm.dev/force"] == "true"
     with cs.spawn("delete", "swarm/second", "--wait") as ending:
-        assert "force deleted" in ending.line()
+        assert "force deleting" in ending.line()
         let_go(cs, "second")
         assert ending.end()[0] == 0
 
