@@ -206,7 +206,7 @@ class ProjectStatus:
         """An event where the phase changed."""
         if old.get("phase") != new["phase"]:
             warning = new["phase"] in ("Failed", "Attention")
-            text = new.get("reason") or f"was {old.get('phase') or 'new'}"
+            text = new.get("reason") or f"{old.get('phase') or 'New'} -> {new['phase']}"
             self._ctx.event(self._obj, new["phase"], text, warning=warning)
 
     def next_look(self, seconds: float) -> float | None:
