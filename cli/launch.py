@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import following
-from cli.errors import CliError
+from cli import following, hindrances, outcomes
+from cli.errors import WAITED_FOR_FAILED, CliError
 from cli.file_apply import BASE_DIR
 from cli.quick import follow_swarm, provider_of
 from cli.selectors import reference
 from cli.session import session, verb
 from controller.resources.kinds import API_VERSION
 from controller.store.base import Key, Resource
+
+if TYPE_CHECKING:
+    from cli.client import Client
+
+ACCEPT_SECONDS = 10.0
+"""How long a detached launch waits to hear whether the swarm is accepted."""
 
 
 @verb("launch", no_args_is_help=True)
@@ -60,8 +68,8 @@ def launch(
     \b
     Examples:
       codeswarm launch team --nodes 4 --runtime mock --prompt "You are careful." --detach
-      codeswarm launch gpu --nodes 8 --provider lab --provider-param partition=a100
-      codeswarm launch team --runtime codex --agents ./personas/backend
+      codeswarm launch gpu --nodes 8 --runtime mock --provider lab --provider-param partition=a100
+      codeswarm launch team --runtime mock --agents ./personas/backend
     """
     about = session()
     client = about.client
@@ -87,16 +95,49 @@ def launch(
         "metadata": {"name": name, "namespace": about.namespace, "annotations": annotations},
         "spec": spec,
     }
+    _check_runtime(client, about.namespace, spec)
     key = Key("Swarm", about.namespace, name)
     with following.follower(client) as follower:
         client.create(swarm)
         click.echo(f"{reference('Swarm', name)} created")
         client.ensure_controller(following.say)
         if detach:
+            _judge_soon(client, key)
             return
         with following.leave_running(f"the swarm runs on; `codeswarm terminate {name}` ends it"):
             following.judge(follower.run([key], None))
     follow_swarm(name, None)
+
+
+def _check_runtime(client: Client, namespace: str, spec: dict[str, Any]) -> None:
+    """Raises: CliError for an agent that this version cannot run."""
+    from controller.reconcile.swarm_spec import RUNTIMES
+    from controller.resources.effective import effective
+
+    named = spec.get("className")
+    found = client.get(Key("SwarmClass", namespace, named)) if named else None
+    runtime = effective(spec, found["spec"] if found else None)["agent"]["runtime"]
+    if runtime not in RUNTIMES:
+        there = ", ".join(sorted(RUNTIMES))
+        default = "" if spec["agent"].get("runtime") else " (the default)"
+        raise CliError(
+            f"runtime {runtime}{default} is not available in this version; there is: {there} "
+            f"(--runtime {sorted(RUNTIMES)[0]})"
+        )
+
+
+def _judge_soon(client: Client, key: Key) -> None:
+    """Wait until a controller has looked at the swarm. Raises: CliError if it is not accepted."""
+    deadline = time.monotonic() + ACCEPT_SECONDS
+    with closing(client.watch()) as watch:
+        while time.monotonic() < deadline and client.controller().running:
+            obj = client.get(key)
+            held = hindrances.of(obj) if obj is not None else None
+            if held is not None:
+                raise CliError(f"{key} {held.text}", WAITED_FOR_FAILED)
+            if obj is None or outcomes.current(obj):
+                return
+            watch.wait(0.5)
 
 
 def _persona(path: str) -> tuple[str, dict[str, str]]:

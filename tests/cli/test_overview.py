@@ -205,14 +205,27 @@ def test_launch(run: Run, db: Database, tmp_path: Path, started: list[str]) -> N
     assert made["spec"]["systemPrompt"] == "Be kind."
     assert made["spec"]["provider"] == {"local": {"workspaceRoot": "/scratch"}}
     assert len(started) == 1
-    again = run("launch", "team", "--detach")
+    again = run("launch", "team", "--runtime", "mock", "--detach")
     assert again.exit_code == 1
     assert "already exists" in again.stderr
 
 
+def test_launch_of_an_agent_that_is_not_there(run: Run, db: Database) -> None:
+    result = run("launch", "team", "--detach")
+    assert result.exit_code == 1
+    assert "runtime codex (the default) is not available in this version; there is: mock" in (
+        result.stderr
+    )
+    assert db.list("Swarm") == []
+
+
 def test_launch_with_a_class(run: Run, db: Database) -> None:
     seed(db, manifest("SwarmClass", "lab", {"provider": {"slurm": {"loginHost": "login"}}}))
-    run("launch", "gpu", "--provider", "lab", "--provider-param", "partition=a100", "--detach")
+    launched = run(
+        "launch", "gpu", "--runtime", "mock", "--provider", "lab",
+        "--provider-param", "partition=a100", "--detach",
+    )  # fmt: skip
+    assert launched.exit_code == 0, launched.stderr
     made = db.get(Key("Swarm", "default", "gpu"))
     assert made is not None
     assert made["spec"]["className"] == "lab"
