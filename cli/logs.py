@@ -62,10 +62,11 @@ def show(
 ) -> None:
     """Print a source's lines, and with ``follow`` those to come until it is finished."""
     reader = Reader(source.accept)
+    told = render.Told()
     with closing(client.watch()) as watch:
         done = not follow or source.finished()
         reader.add(source.transcripts())
-        _print(_formatted(reader.read(), source, as_json), tail)
+        _print(_formatted(reader.read(), source, told, as_json), tail)
         refreshed = time.monotonic()
         lookout = Lookout(client, following.say)
         while not done:
@@ -75,7 +76,7 @@ def show(
                 done = source.finished()  # first: what was written before it is read below
                 reader.add(source.transcripts())
                 refreshed = time.monotonic()
-            _print(_formatted(reader.read(), source, as_json), None)
+            _print(_formatted(reader.read(), source, told, as_json), None)
 
 
 def _print(lines: Iterable[str], tail: int | None) -> None:
@@ -83,17 +84,20 @@ def _print(lines: Iterable[str], tail: int | None) -> None:
         click.echo(line)
 
 
-def _formatted(lines: Iterable[Line], source: Source, as_json: bool) -> Iterator[str]:
+def _formatted(
+    lines: Iterable[Line], source: Source, told: render.Told, as_json: bool
+) -> Iterator[str]:
     for line in lines:
         if as_json:
             yield json.dumps(line.record, separators=(",", ":"))
         else:
-            yield from text_of(line, source.label(line))
+            yield from text_of(line, source.label(line), told)
 
 
-def text_of(line: Line, label: str) -> list[str]:
-    """The lines for people that one record gives."""
+def text_of(line: Line, label: str, told: render.Told | None = None) -> list[str]:
+    """The lines for people that one record gives; what ``told`` knows is left out."""
     head = style.paint(ages.clock(line.at), "dim")
     if label:
         head += " " + style.paint(label, "busy")
-    return [f"{head}  {text}" for text in render.lines(line.record)]
+    record = told.without_repeats(line.record) if told else line.record
+    return [f"{head}  {text}" for text in render.lines(record)]

@@ -115,8 +115,9 @@ def _task(name: str, status: Mapping[str, Any]) -> Iterator[Milestone]:
         if attempt.get("startedAt"):
             yield f"start {number}", f"{name} started on {where}{nth}", ""
         if attempt.get("state") == "Failed":
-            kind = attempt.get("class", "")
-            text = f"{name} attempt {number} failed ({kind}): {_why(attempt)}"
+            kind, reason = attempt.get("class") or "", attempt.get("reason")
+            shown = "" if kind in ("", reason) else f" ({kind})"
+            text = f"{name} attempt {number} failed{shown}: {_why(attempt)}"
             yield f"attempt {number}", text, "warn"
             if status.get("nextAttemptAt") and attempt is attempts[-1]:
                 yield f"again {number}", f"{name} is tried again{_pause(attempt, status)}", ""

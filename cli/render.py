@@ -15,6 +15,10 @@ from worker import records
 
 Record = dict[str, Any]
 MAX_OUTPUT_LINES = 20
+LIMITS = {
+    "Timeout": "it took longer than timeoutSeconds (a project's taskTimeoutSeconds)",
+    "Stalled": "nothing was heard of the agent for stallTimeoutSeconds",
+}
 
 
 def lines(record: Record) -> list[str]:
@@ -24,6 +28,27 @@ def lines(record: Record) -> list[str]:
     if renderer is None or not isinstance(data, dict):
         return []
     return [clean(line) for line in renderer(data)]
+
+
+class Told:
+    """What agents have said, so that an answer that begins with it does not say it again."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+        """By turn: what was said last."""
+
+    def without_repeats(self, record: Record) -> Record:
+        """The record without a beginning that was said just before in the same turn."""
+        data, turn = record.get("data"), str(record.get("injection_id"))
+        if record.get("event") == records.TURN_COMPLETE:
+            self._last.pop(turn, None)
+        if record.get("event") != records.ASSISTANT or not isinstance(data, dict):
+            return record
+        text, before = _text(data, "text"), self._last.get(turn, "")
+        self._last[turn] = text
+        if before.strip() and text.startswith(f"{before}\n"):
+            return {**record, "data": {**data, "text": text[len(before) :].lstrip("\n")}}
+        return record
 
 
 def _text(data: Record, name: str) -> str:
@@ -129,7 +154,9 @@ def _turn_complete(data: Record) -> Iterator[str]:
     status = _text(data, "status")
     error = data.get("error")
     reason = _text(data, "reason")
-    if isinstance(error, dict):
+    if reason in LIMITS or (isinstance(error, dict) and error.get("class") == "interrupted"):
+        yield f"turn interrupted: {LIMITS.get(reason, reason or 'no reason given')}"
+    elif isinstance(error, dict):
         yield f"turn {status}: {_text(error, 'class')}: {_text(error, 'message')}"
     else:
         yield f"turn {status}{f' ({reason})' if reason else ''}"

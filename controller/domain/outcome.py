@@ -79,6 +79,10 @@ _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
     "auth": (FailureClass.INFRASTRUCTURE, "AuthenticationFailed"),
     "branch_conflict": (FailureClass.INFRASTRUCTURE, "BranchConflict"),
 }
+_LIMITS = {
+    "Timeout": "the turn took longer than timeoutSeconds (a project's taskTimeoutSeconds)",
+    "Stalled": "nothing was heard of the turn for stallTimeoutSeconds",
+}
 _INTERRUPTIONS: dict[str, FailureClass] = {
     "Timeout": FailureClass.TIMEOUT,
     "Stalled": FailureClass.TIMEOUT,
@@ -142,7 +146,8 @@ def _failure(failure: FailureClass, reason: str, message: str) -> Outcome:
 
 
 def _interrupted(reason: str, turn: Mapping[str, Any]) -> Outcome:
-    message = _error_message(turn) or f"the turn was interrupted ({reason or 'no reason given'})"
+    message = _LIMITS.get(reason) or _error_message(turn)
+    message = message or f"the turn was interrupted ({reason or 'no reason given'})"
     return _failure(interruption_class(reason), reason or "Interrupted", message)
 
 

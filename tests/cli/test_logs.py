@@ -287,3 +287,24 @@ def test_streams_are_merged_by_time_and_keep_their_own_order() -> None:
     order = [(found.record["event"], found.at - T0) for found in reader.read()]
     assert [at for event, at in order if event == "a"] == [1, 4, 3]
     assert order[:3] == [("a", 1), ("b", 2), ("a", 4)]
+
+
+def test_an_answer_does_not_repeat_what_was_said() -> None:
+    told = render.Told()
+
+    def said(text: str, turn: str = "t.1") -> list[str]:
+        record = {"event": "assistant", "injection_id": turn, "data": {"text": text}}
+        return render.lines(told.without_repeats(record))
+
+    assert said("beginning") == ["beginning"]
+    assert said('beginning\n\nTASK_RESULT\n{"status": "done"}') == ["reports done"]
+    assert said("beginning", "t.2") == ["beginning"]
+    assert said("beginning of more", "t.2") == ["beginning of more"]
+
+
+def test_a_limit_that_was_hit_is_named() -> None:
+    error = {"class": "interrupted", "message": "the turn was interrupted: Timeout"}
+    data = {"status": "interrupted", "reason": "Timeout", "error": error}
+    assert render.lines({"event": "turn_complete", "data": data}) == [
+        "turn interrupted: it took longer than timeoutSeconds (a project's taskTimeoutSeconds)"
+    ]
