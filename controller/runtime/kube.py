@@ -12,6 +12,7 @@ import gc
 import logging
 import os
 import signal
+import threading
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ AGAIN_SECONDS = 5.0
 """Before what the cluster does not have yet (CRDs, rights) is looked for again."""
 STOP_SECONDS = 10.0
 """For writes that are under way, at the end; a server that is silent is waited for no longer."""
+LINGER_SECONDS = 30.0
+"""After the controller's end until its process is ended by force."""
 POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 
@@ -119,8 +122,10 @@ class KubeController:
         lease = self._lease = Lease(api, own if pod or served is None else served)
         if await self._unless_stopped(lease.acquire()):
             LOG.info("holds %s, epoch %d", lease.name, lease.epoch)
-            await self._serve(api, served, lease, configuration)
-            await lease.release()
+            try:
+                await self._serve(api, served, lease, configuration)
+            finally:
+                await lease.release()
 
     async def _http(self, api: Api, configuration: settings.Settings, pod: bool) -> Service:
         """Probes, metrics, transcripts: from the start, so that one can see what is waited for.
@@ -287,10 +292,27 @@ def _own_namespace(api: Api, pod: bool) -> str:
 
 def run(options: Options, home: Home) -> int:
     """Run the controller in this process; an exit code."""
+    leaving = threading.Timer(LINGER_SECONDS, _leave)
+    leaving.daemon = True
+
+    async def serve() -> int:
+        try:
+            home.ensure()
+            await KubeController(options, home).run()
+        except (StoreError, settings.SettingsError, ProviderError) as error:
+            LOG.error("%s", error)
+            return EXIT_UNAVAILABLE
+        finally:
+            leaving.start()
+        return 0
+
     try:
-        home.ensure()
-        asyncio.run(KubeController(options, home).run())
-    except (StoreError, settings.SettingsError, ProviderError) as error:
-        LOG.error("%s", error)
-        return EXIT_UNAVAILABLE
-    return 0
+        return asyncio.run(serve())
+    finally:
+        leaving.cancel()
+
+
+def _leave() -> None:
+    """A controller that has ended does not stay, whatever clings to its event loop."""
+    LOG.error("not everything has ended; leaving it")
+    os._exit(EXIT_UNAVAILABLE)

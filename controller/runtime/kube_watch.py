@@ -134,9 +134,10 @@ class Watches:
         finally:
             for handle in self._relisted.values():
                 handle.cancel()
-            for task in [*all_tasks, *self._syncing]:
-                task.cancel()
-            await asyncio.wait([*all_tasks, *self._syncing], timeout=STOP_SECONDS)
+            # When one watcher has failed, kopf leaves the others alone; and whoever cancels them
+            # together with what they wait for, as a closing event loop does, never ends them.
+            await _end(task for task in asyncio.all_tasks() if _is_watcher(task))
+            await _end([*all_tasks, *self._syncing])
         if not stop.is_set():
             errors = [task.exception() for task in done if not task.cancelled()]
             raise WatchFailed(_why(error for error in errors if error is not None))
@@ -208,6 +209,20 @@ class Watches:
                 self._list_soon(kind, AGAIN_SECONDS)
         else:
             self.heard()
+
+
+def _is_watcher(task: asyncio.Task[Any]) -> bool:
+    """Whether a task is one of kopf's, for one kind."""
+    return task.get_name().startswith("watcher for ")
+
+
+async def _end(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    """Cancel tasks, and give them time to end."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    if ending:
+        await asyncio.wait(ending, timeout=STOP_SECONDS)
 
 
 def _settings() -> kopf.OperatorSettings:
