@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.faulty import KubeFaultLab
+from tests.cluster.proxy import Proxy
 from tests.kube import VARIABLE, Cluster, KubeLab
 
 HERE = str(Path(__file__).parent)
@@ -40,3 +42,20 @@ def kube(server: Cluster, tmp_path: Path) -> Iterator[KubeLab]:
     with server.namespace() as namespace, KubeLab(server, namespace, tmp_path) as lab:
         yield lab
     assert not lab.processes()
+
+
+@pytest.fixture
+def faulty(server: Cluster, tmp_path: Path) -> Iterator[KubeFaultLab]:
+    """The same, for controllers that die or are cut off."""
+    with server.namespace() as namespace, KubeFaultLab(server, namespace, tmp_path) as lab:
+        yield lab
+    assert not lab.processes()
+
+
+@pytest.fixture
+def proxy(server: Cluster, faulty: KubeFaultLab) -> Iterator[Proxy]:
+    """A proxy between the controllers of ``faulty`` and the server."""
+    with Proxy(server, faulty.path) as made:
+        faulty.kubeconfig = str(made.kubeconfig)
+        yield made
+        faulty.close()

@@ -1,10 +1,10 @@
 """A controller that kills itself with SIGKILL at its Nth step between intent and effect.
 
 Run as ``python -m tests.faults.crashing``, with the command line of a cluster's controller for
-one of those.  A step is the moment before or after a write to the
-store, a call of the provider that has an effect, a change of a repository, or a note of
-how far the outboxes are settled.  ``CODESWARM_CRASH_AT`` is N (0: never); every step's name is
-appended to the file ``CODESWARM_CRASH_LOG``.
+one of those.  A step is the moment before or after a write to the store, a call of the provider
+that has an effect, a change of a repository, or a note of how far the outboxes are settled.
+``CODESWARM_CRASH_AT`` is N (0: never), or a step's name and which of that name it is
+(``after LocalProvider.deliver#2``).  Every step is appended to the file ``CODESWARM_CRASH_LOG``.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import itertools
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -37,14 +38,16 @@ EFFECTS: tuple[tuple[type, tuple[str, ...]], ...] = (
 )
 
 
-def arm(at: int, log: int) -> Callable[[str], None]:
-    """What is called at every step; it does not return from the ``at``-th."""
+def arm(at: str, log: int) -> Callable[[str], None]:
+    """What is called at every step; it does not return from the one that is meant."""
     numbers = itertools.count(1)
+    named: Counter[str] = Counter()
 
     def step(name: str) -> None:
         number = next(numbers)
-        os.write(log, f"{number} {name}\n".encode())
-        if number == at:
+        named[name] += 1
+        os.write(log, f"{number} {name}#{named[name]}\n".encode())
+        if at in (str(number), f"{name}#{named[name]}"):
             os.kill(os.getpid(), signal.SIGKILL)
 
     return step
@@ -83,7 +86,7 @@ def surround_flush(step: Callable[[str], None]) -> None:
 def main() -> int:
     """Arm, then be the controller."""
     log = os.open(os.environ.pop(LOG), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-    step = arm(int(os.environ.pop(AT)), log)
+    step = arm(os.environ.pop(AT), log)
     for owner, names in EFFECTS:
         for name in names:
             surround(owner, name, step)

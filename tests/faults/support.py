@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
@@ -32,8 +32,10 @@ USE = "usage: {inputTokens: 1000, cachedInputTokens: 200, outputTokens: 50}"
 class Mortal:
     """What both homes' labs have where a controller may die: a view of objects, and new ones."""
 
-    crash_at = 0
+    crash_at: int | str = 0
     """At which step the controllers that follow a dead one die; 0: they are ordinary ones."""
+    crash_points: Sequence[str] = ()
+    """Where they die one after another, before that."""
     controller: subprocess.Popen[bytes]
     home: Home
     path: Path
@@ -46,8 +48,8 @@ class Mortal:
     """Have an object looked at now: a client changes an annotation."""
     apply: Callable[..., None]
     start: Callable[[], Any]
-    start_crashing: Callable[[int], Path]
-    """Start a controller that kills itself at its n-th step; the log of its steps."""
+    start_crashing: Callable[[int | str], Path]
+    """Start a controller that kills itself at a step; the log of its steps."""
     repository: Callable[[], Path]
     processes: Callable[[], Any]
     wait: Callable[[Callable[[], Any], str, float], Any]
@@ -57,7 +59,10 @@ class Mortal:
 
         def look() -> Any:
             if self.controller.poll() is not None:
-                if self.crash_at:
+                if self.crash_points:
+                    point, *self.crash_points = self.crash_points
+                    self.start_crashing(point)
+                elif self.crash_at:
                     self.start_crashing(self.crash_at)
                 else:
                     self.start()
@@ -108,8 +113,8 @@ class FaultLab(Mortal, Lab):
 
     _reader: threading.Thread | None = None
 
-    def start_crashing(self, at: int) -> Path:
-        """Start a controller that kills itself at its ``at``-th step; the log of its steps."""
+    def start_crashing(self, at: int | str) -> Path:
+        """Start a controller that kills itself at a step; the log of its steps."""
         steps = self.path / f"steps-{at}"
         self.start_special(crashing, **{crashing.AT: str(at), crashing.LOG: str(steps)})
         return steps
