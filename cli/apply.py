@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cli.client import Applied
 
 
-@verb("apply")
+@verb("apply", makes_home=True)
 @manifests.file_options(required=True)
 @click.option("--dry-run", is_flag=True, help="Check and tell what would change; change nothing.")
 @click.option(

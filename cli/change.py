@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import following
+from cli import complete, following
 from cli.errors import CliError
 from cli.selectors import find, is_kind, key, one, pick, reference
 from cli.session import session, verb
@@ -22,7 +22,9 @@ RETRIABLE = ("Failed", "Cancelled")
 
 
 @verb("scale", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="swarm/NAME")
+@click.argument(
+    "what", nargs=-1, required=True, metavar="swarm/NAME", shell_complete=complete.any_object
+)
 @click.option("--replicas", type=click.IntRange(0), required=True, metavar="N", help="Workers.")
 def scale(*, what: tuple[str, ...], replicas: int) -> None:
     """Set how many workers a swarm has. Idle ones go first; busy ones end their turn before.
@@ -65,7 +67,7 @@ def _tasks(names: Sequence[str]) -> list[Key]:
 
 
 @verb("retry", no_args_is_help=True)
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=complete.a_task)
 def retry(*, tasks: tuple[str, ...]) -> None:
     """Begin failed or cancelled tasks anew; their failures so far are not counted again.
 
@@ -101,7 +103,7 @@ def _phase(obj: Resource) -> str:
 
 
 @verb("cancel", no_args_is_help=True)
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...")
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=complete.a_task)
 def cancel(*, tasks: tuple[str, ...]) -> None:
     """End tasks: a running turn is interrupted, what it has committed stays in its branch.
 
@@ -125,7 +127,9 @@ def cancel(*, tasks: tuple[str, ...]) -> None:
 
 
 @verb("suspend", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND/NAME")
+@click.argument(
+    "what", nargs=-1, required=True, metavar="NAME | KIND/NAME", shell_complete=complete.any_object
+)
 def suspend(*, what: tuple[str, ...]) -> None:
     """Start nothing new of a project or task; running turns end as they are.
 
@@ -138,7 +142,9 @@ def suspend(*, what: tuple[str, ...]) -> None:
 
 
 @verb("resume", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND/NAME")
+@click.argument(
+    "what", nargs=-1, required=True, metavar="NAME | KIND/NAME", shell_complete=complete.any_object
+)
 def resume(*, what: tuple[str, ...]) -> None:
     """Go on with a suspended project or task.
 

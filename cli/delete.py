@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import following, manifests
+from cli import complete, following, manifests
 from cli.errors import FAILURE, TIMED_OUT, CliError
 from cli.lookout import Lookout
 from cli.options import duration
@@ -26,7 +26,9 @@ FORCE = "codeswarm.dev/force"
 
 
 @verb("delete", no_args_is_help=True)
-@click.argument("what", nargs=-1, metavar="[KIND NAME... | KIND/NAME...]")
+@click.argument(
+    "what", nargs=-1, metavar="[KIND NAME... | KIND/NAME...]", shell_complete=complete.only_kinds
+)
 @manifests.file_options(required=False)
 @click.option("-l", "--selector", metavar="LABELS", help="Objects with these labels.")
 @click.option("--all", "everything", is_flag=True, help="All objects of the kind.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import ages, describe_kinds, last_applied, outline, table
+from cli import ages, complete, describe_kinds, last_applied, outline, table
 from cli.selectors import by_labels, find, key, label_predicate, parse_named
 from cli.session import session, verb
 from controller.resources.conditions import OWNED
@@ -21,7 +21,13 @@ MAX_EVENTS = 20
 
 
 @verb("describe", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND [NAME...] | KIND/NAME...")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="NAME | KIND [NAME...] | KIND/NAME...",
+    shell_complete=complete.any_object,
+)
 @click.option("-l", "--selector", metavar="LABELS", help="Only with these labels: a=b,c!=d.")
 def describe(*, what: tuple[str, ...], selector: str | None) -> None:
     """Show objects in full: spec, conditions, attempts or workers, and recent events.

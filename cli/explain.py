@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import ages, outcomes, overview
+from cli import ages, complete, outcomes, overview
 from cli.answers import how_to_answer
 from cli.selectors import find, is_kind, pick
 from cli.session import Session, session, verb
@@ -23,7 +23,13 @@ MAX_TASKS = 20
 
 
 @verb("explain", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND/NAME | KIND[.FIELD...]")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="NAME | KIND/NAME | KIND[.FIELD...]",
+    shell_complete=complete.any_object,
+)
 def explain(*, what: tuple[str, ...]) -> None:
     """Tell the one exact reason why something waits, with the chain behind it.
 

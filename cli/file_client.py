@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cli import ages, transcript_files
 from cli.client import Applied, ControllerState
+from cli.errors import UNAVAILABLE, CliError
 from controller.store.base import Conflict, Key, NotFound, Resource, key_of
 from controller.store.database import Database
 
@@ -56,15 +58,28 @@ class FileWatch:
 
 
 class FileClient:
-    """As ``cli.client.Client``."""
+    """As ``cli.client.Client``.
 
-    def __init__(self, home: Home) -> None:
+    Args:
+        home: where the state is.
+        make: make it where it is missing; else that is an error, and nothing is made.
+    """
+
+    def __init__(self, home: Home, *, make: bool = True) -> None:
         self._home = home
+        self._make = make
         self._opened: Database | None = None
 
     @property
     def _database(self) -> Database:
         if self._opened is None:
+            traces = (self._home.state, self._home.transcripts)
+            if not self._make and not any(map(os.path.lexists, traces)):
+                raise CliError(
+                    f"there is no Codeswarm home at {self._home.root}: "
+                    "`codeswarm apply -f FILE` makes one, --home or CODESWARM_HOME names another",
+                    UNAVAILABLE,
+                )
             self._opened = Database(self._home.ensure().state)
         return self._opened
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import printing, table
+from cli import complete, printing, table
 from cli.errors import CliError
 from cli.printing import Output, Rows
 from cli.query import Group, Query
@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 
 
 @verb("get", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="KIND[,KIND...] [NAME...] | KIND/NAME...")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="KIND[,KIND...] [NAME...] | KIND/NAME...",
+    shell_complete=complete.only_kinds,
+)
 @click.option(
     "-o",
     "--output",

@@ -25,7 +25,7 @@ ACCEPT_SECONDS = 10.0
 """How long a detached launch waits to hear whether the swarm is accepted."""
 
 
-@verb("launch", no_args_is_help=True)
+@verb("launch", makes_home=True, no_args_is_help=True)
 @click.argument("name")
 @click.option(
     "--nodes", type=click.IntRange(0), default=1, show_default=True, metavar="N", help="Workers."

@@ -52,7 +52,7 @@ class LazyGroup(click.Group):
             for name in commands:
                 command = self.get_command(ctx, name)
                 if command is not None and not command.hidden:
-                    rows.append((name, command.get_short_help_str(70)))
+                    rows.append((name, command.get_short_help_str(300)))
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows)

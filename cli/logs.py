@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import ages, following, log_source, render, style
+from cli import ages, complete, following, log_source, render, style
 from cli.follow import Line, Reader
 from cli.lookout import Lookout
 from cli.session import session, verb
@@ -26,7 +26,9 @@ REFRESH_SECONDS = 1.0
 
 
 @verb("logs", no_args_is_help=True)
-@click.argument("words", nargs=-1, required=True, metavar="WHAT")
+@click.argument(
+    "words", nargs=-1, required=True, metavar="WHAT", shell_complete=complete.any_object
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on until it is finished.")
 @click.option("--json", "as_json", is_flag=True, help="The records themselves, one a line.")
 @click.option("--attempt", type=click.IntRange(1), metavar="N", help="Only a task's Nth attempt.")

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import table
+from cli import complete, table
 from cli.selectors import find
 from cli.session import Session, Verb, common_options, session
 from controller.resources.conditions import find as condition_of
@@ -25,7 +25,7 @@ def project() -> None:
 
 
 @project.command("resume-preview", cls=Verb)
-@click.argument("name")
+@click.argument("name", shell_complete=complete.a_project)
 def resume_preview(*, name: str) -> None:
     """Show what the controller's next passes would change about a project; nothing is changed.
 

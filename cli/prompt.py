@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import following, log_source, outcomes
+from cli import complete, following, log_source, outcomes
 from cli.errors import WAITED_FOR_FAILED, CliError
 from cli.logs import show
 from cli.options import duration
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 @verb("prompt", no_args_is_help=True)
-@click.argument("swarm")
+@click.argument("swarm", shell_complete=complete.a_swarm)
 @click.argument("text")
 @click.option(
     "--workers",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import following, log_source, printing, table
+from cli import complete, following, log_source, printing, table
 from cli.logs import show
 from cli.prompt import send, task_of
 from cli.selectors import find
@@ -46,7 +46,7 @@ def list_swarms() -> None:
 
 
 @verb("inject", no_args_is_help=True)
-@click.argument("swarm")
+@click.argument("swarm", shell_complete=complete.a_swarm)
 @click.argument("text")
 @click.option("--workers", "--nodes", default="idle", show_default=True, metavar="WHICH")
 @click.option("--follow", is_flag=True, help="Show what the agents do until they are done.")
@@ -62,7 +62,7 @@ def inject(*, swarm: str, text: str, workers: str, follow: bool) -> None:
 
 
 @verb("attach", no_args_is_help=True)
-@click.argument("swarm")
+@click.argument("swarm", shell_complete=complete.a_swarm)
 @click.option("--tail", type=click.IntRange(0), default=20, show_default=True, metavar="N")
 def attach(*, swarm: str, tail: int) -> None:
     """Show what a swarm's agents do, until Ctrl-C: `logs -f swarm/NAME`.
@@ -86,7 +86,7 @@ def follow_swarm(name: str, tail: int | None) -> None:
 
 
 @verb("terminate", no_args_is_help=True)
-@click.argument("swarm")
+@click.argument("swarm", shell_complete=complete.a_swarm)
 @click.option("--force", is_flag=True, help="End workers at once, without grace.")
 @click.pass_context
 def terminate(ctx: click.Context, /, *, swarm: str, force: bool) -> None:

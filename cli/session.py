@@ -103,7 +103,8 @@ class Session:
             return KubeClient(self.place, self.namespace)
         from cli.file_client import FileClient
 
-        return FileClient(self.home)
+        command = getattr(click.get_current_context(silent=True), "command", None)
+        return FileClient(self.home, make=getattr(command, "makes_home", False))
 
     def close_with(self, ctx: click.Context) -> None:
         """Close when the context ends what was opened."""
@@ -199,10 +200,14 @@ def common_options() -> list[click.Parameter]:
 
 
 class Verb(click.Command):
-    """A command that takes the common options too."""
+    """A command that takes the common options too.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    With ``makes_home`` it begins a file home that is not there yet; others only look for one.
+    """
+
+    def __init__(self, *args: Any, makes_home: bool = False, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.makes_home = makes_home
         self.params.extend(common_options())
 
 

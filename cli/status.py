@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import overview, style, table
+from cli import complete, overview, style, table
 from cli.selectors import find
 from cli.session import session, verb
 from controller.store.base import Key
@@ -30,7 +30,7 @@ MAX_ATTENTION = 20
 
 
 @verb("status")
-@click.argument("swarm", required=False)
+@click.argument("swarm", required=False, shell_complete=complete.a_swarm)
 def status(*, swarm: str | None) -> None:
     """Show controller, swarms, projects and what needs attention; or one swarm's workers.
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli import following, outcomes
-from cli.errors import TIMED_OUT, WAITED_FOR_FAILED, CliError
+from cli import complete, following, outcomes
+from cli.errors import TIMED_OUT, USAGE, WAITED_FOR_FAILED, CliError
 from cli.lookout import Lookout
 from cli.options import duration
 from cli.selectors import by_labels, label_predicate, not_found, parse_named, reference
 from cli.session import Session, session, verb
-from controller.resources.conditions import find
+from controller.resources import kinds as registry
+from controller.resources.conditions import OWNED, find
 from controller.store.base import Key
 
 if TYPE_CHECKING:
@@ -37,7 +38,13 @@ class Goal:
 
 
 @verb("wait", no_args_is_help=True)
-@click.argument("what", nargs=-1, required=True, metavar="NAME | KIND NAME... | KIND/NAME...")
+@click.argument(
+    "what",
+    nargs=-1,
+    required=True,
+    metavar="NAME | KIND NAME... | KIND/NAME...",
+    shell_complete=complete.any_object,
+)
 @click.option(
     "--for",
     "goal",
@@ -75,6 +82,8 @@ def wait(
         keys = _keys(about, what, selector, everything)
         if not keys:
             raise CliError("no matching objects found")
+        for kind in {key.kind for key in keys}:
+            _check_goal(kind, goal)
         deadline = None if timeout < 0 else time.monotonic() + timeout
         with following.leave_running("nothing was changed"):
             left = _check(about, keys, wanted, first=True)
@@ -122,6 +131,22 @@ def _check(about: Session, keys: list[Key], goal: Goal, *, first: bool) -> list[
         else:
             left.append(key)
     return left
+
+
+def _check_goal(kind: str, text: str) -> None:
+    """Raises: CliError for a phase or a condition that the kind never has."""
+    what, _, rest = text.partition("=")
+    word = rest.partition("=")[0]
+    if what == "condition":
+        known = OWNED.get(kind, ())
+    elif what == "phase" and registry.get(kind).group:
+        status = registry.open_api_schema(kind)["properties"].get("status") or {}
+        known = tuple((status.get("properties") or {}).get("phase", {}).get("enum") or ())
+    else:
+        return
+    if word not in known:
+        there = ", ".join(known) or "none"
+        raise CliError(f'a {kind} has no {what} "{word}" (there are: {there})', USAGE)
 
 
 def parse_goal(text: str) -> Goal:

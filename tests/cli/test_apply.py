@@ -168,7 +168,7 @@ def test_two_at_once(home: Home, db: Database, tmp_path: Path) -> None:
     assert len(db.list("Task")) == 20
 
 
-def test_diff(run: Run, file: Path) -> None:
+def test_diff(run: Run, db: Database, file: Path) -> None:
     new = run("diff", "-f", str(file))
     assert new.exit_code == 1
     assert "+++ MERGED/codeswarm.dev.v1alpha1.Swarm.default.builders" in new.stdout

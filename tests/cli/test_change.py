@@ -96,7 +96,8 @@ def test_delete_waits(run: Run, db: Database) -> None:
         ("condition=Ready=True", 0),
         ("condition=RolledOut=False", 0),
         ("condition=Ready=False", 3),
-        ("condition=Nonsense", 3),
+        ("condition=Nonsense", 2),
+        ("condition=Available", 3),
         ("phase=Running", 0),
         ("phase=Failed", 3),
         ("delete", 3),
@@ -226,3 +227,12 @@ def test_prompts_that_are_refused(
     assert result.exit_code == 1
     assert message in result.stderr
     assert db.list("Task") == []
+
+
+@pytest.mark.parametrize("goal", ["phase=Complete", "condition=Bogus"])
+def test_wait_for_what_a_kind_never_has(run: Run, db: Database, goal: str) -> None:
+    seed(db, project(), {"phase": "Running"})
+    result = run("wait", "project/greeter", f"--for={goal}")
+    assert result.exit_code == 2
+    assert "a Project has no" in result.stderr
+    assert "Complete" in result.stderr

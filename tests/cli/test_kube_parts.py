@@ -103,6 +103,7 @@ def test_a_home_that_is_named_outweighs_the_environment(
 ) -> None:
     monkeypatch.setenv("CODESWARM_CONTEXT", "x")
     monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    (tmp_path / "home" / "transcripts").mkdir(parents=True)
     assert run("get", "swarms", "--home", str(tmp_path / "home")).exit_code == 0
     assert run("get", "swarms", "--context", "").exit_code == 0
     assert run("get", "swarms").exit_code == 5

@@ -254,6 +254,9 @@ def test_short_words(run: Run, filled: Database) -> None:
 def test_stop_all(run: Run, filled: Database) -> None:
     seed(filled, swarm("others", namespace="team-a"))
     assert run("stop-all", input="n\n").exit_code == 130
+    unasked = run("stop-all")
+    assert unasked.exit_code == 2
+    assert "nobody is there to answer; -y deletes without asking" in unasked.stderr
     assert len(filled.list("Swarm")) == 2
     result = run("stop-all", "-y")
     assert result.exit_code == 0
