@@ -176,6 +176,38 @@ def test_an_old_event_does_not_drop_what_a_newer_version_names() -> None:
     drive(test)
 
 
+def test_who_changes_a_secret_and_its_user_together_meets_no_old_one() -> None:
+    async def test(server: Server, store: KubeStore) -> None:
+        old = server.put(SECRET)
+        store.feed(server.put(A, NAMED, generation=1))
+        await until(lambda: store.get(A) is not None)
+        for name, generation in ((A, 2), (A._replace(name="b"), 1)):
+            new = server.put(SECRET)
+            assert new["metadata"]["resourceVersion"] != old["metadata"]["resourceVersion"]
+            store.feed(wanted := server.put(name, NAMED, generation=generation))
+            await until(lambda name=name, wanted=wanted: store.get(name) == wanted)
+            assert store.get(SECRET) == new
+        told = list(server.log)
+        store.feed(server.put(A, NAMED, generation=2, labels={"a": "b"}))
+        await until(lambda: "labels" in cast(Any, store.get(A))["metadata"])
+        assert server.log == told, "only a new spec asks for another look"
+
+    changes = drive(test)
+    assert SECRET in {change.key for change in changes}, "others who name it hear of it"
+
+
+def test_many_that_name_the_same_share_its_reads() -> None:
+    async def test(server: Server, store: KubeStore) -> None:
+        server.put(SECRET)
+        for number in range(100):
+            store.feed(server.put(A._replace(name=f"n{number}"), NAMED))
+            await asyncio.sleep(0)
+        await until(lambda: len(store.list("Task")) == 100)
+        assert server.log.count("get secret/s") < 50
+
+    drive(test)
+
+
 def test_a_deletion_whose_answer_comes_after_the_next_object() -> None:
     """Only the object that was deleted goes."""
 
