@@ -91,16 +91,36 @@ class Cluster:
         found: dict[str, Any] = data
         return found
 
-    def kubectl(
-        self, *args: str, text: str = "", namespace: str = ""
-    ) -> subprocess.CompletedProcess[str]:
-        """Run kubectl, from the folder ``KUBE_BIN`` or the path."""
+    def watch(self, path: str, version: str, seconds: int) -> Iterator[dict[str, Any]]:
+        """What changes below a path after a version, for some seconds."""
+        configuration = self._client.configuration
+        answer = self._client.rest_client.pool_manager.request(
+            "GET",
+            f"{configuration.host}{path}",
+            fields={"watch": "1", "resourceVersion": version, "timeoutSeconds": str(seconds)},
+            headers={"Authorization": configuration.auth_settings()["BearerToken"]["value"]},
+            timeout=seconds + 30.0,
+            retries=False,
+            preload_content=False,
+        )
+        for line in answer:
+            told: dict[str, Any] = json.loads(line)
+            yield told
+
+    def command(self, namespace: str = "") -> list[str]:
+        """How kubectl is run: from the folder ``KUBE_BIN`` or the path."""
         folder = os.environ.get("KUBE_BIN")
         program = str(Path(folder) / "kubectl") if folder else shutil.which("kubectl")
         assert program and Path(program).exists(), "kubectl is neither in KUBE_BIN nor on the path"
         where = ["-n", namespace] if namespace else []
+        return [program, f"--kubeconfig={self.kubeconfig}", *where]
+
+    def kubectl(
+        self, *args: str, text: str = "", namespace: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run kubectl."""
         return subprocess.run(
-            [program, f"--kubeconfig={self.kubeconfig}", *where, *args],
+            [*self.command(namespace), *args],
             input=text,
             capture_output=True,
             text=True,

@@ -24,7 +24,7 @@ from tests.resources.table import REFUSALS, Case, load_cases
 
 DEADLINE_SECONDS = 150.0
 """For all scenarios together, on a machine that has much else to do."""
-pytestmark = pytest.mark.timeout(DEADLINE_SECONDS + 60)
+pytestmark = [pytest.mark.xdist_group("parity"), pytest.mark.timeout(DEADLINE_SECONDS + 60)]
 
 STRICT = "fieldValidation=Strict"
 Judge = Callable[[Case], dict[str, Any] | str]
