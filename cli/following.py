@@ -14,7 +14,7 @@ from cli.errors import INTERRUPTED, TIMED_OUT, WAITED_FOR_FAILED, CliError
 from cli.lookout import Lookout
 from cli.outcomes import Outcome
 from cli.progress import Progress
-from controller.store.base import Key
+from controller.store.base import Key, key_of
 
 if TYPE_CHECKING:
     from cli.client import Client, Watch
@@ -108,16 +108,19 @@ class Follower:
                 self._progress.tell(task)
         self._progress.tell(obj)
         if outcome is None and key.kind == "Project":
-            self._swarms(obj, key.namespace)
+            self._swarms(obj, keys)
         if outcome is not None:
             settled[key] = outcome
         elif key in keys:
             settled.pop(key, None)
 
-    def _swarms(self, project: Resource, namespace: str) -> None:
+    def _swarms(self, project: Resource, keys: Sequence[Key]) -> None:
         """What holds up the swarms that the project is to run on."""
+        space = key_of(project).namespace
         for worker in project["spec"].get("workers") or []:
-            swarm = self._client.get(Key("Swarm", namespace, worker["swarm"]))
+            key = Key("Swarm", space, worker["swarm"])
+            # One that is followed is visited itself: a watch does not tell what was read here.
+            swarm = None if key in keys else self._client.get(key)
             if swarm is not None:
                 self._progress.hindered(swarm)
 

@@ -118,13 +118,19 @@ def pick(client: Client, namespace: str, words: Sequence[str], among: Sequence[s
         kind, name = one(words)
         return Key(kind.kind, namespace, name)
     name = words[0]
-    keys = [Key(kind, namespace, name) for kind in among]
-    found = [wanted for wanted in keys if client.get(wanted) is not None]
+    found, hidden = [], []
+    for wanted in (Key(kind, namespace, name) for kind in among):
+        try:
+            found += [wanted] if client.get(wanted) is not None else []
+        except Forbidden as error:
+            hidden.append(error)
     if len(found) > 1:
         several = " or ".join(map(str, found))
         raise CliError(f'"{name}" is the name of several objects: say {several}')
     if found:
         return found[0]
+    if hidden:
+        raise hidden[0]
     known = [o["metadata"]["name"] for kind in among for o in _readable(client, kind, namespace)]
     kinds = ", ".join(kind.lower() for kind in among)
     raise CliError(

@@ -215,7 +215,7 @@ def test_prompts_and_launches(cs: Line) -> None:
     assert missing.exit_code == 1
     assert 'swarm "builders" not found' in missing.stderr
     assert "created" in cs.ok("launch", "builders", "--runtime", "mock", "--nodes", "2", "--detach")
-    again = cs("launch", "builders", "--detach")
+    again = cs("launch", "builders", "--runtime", "mock", "--detach")
     assert again.exit_code == 1
     assert "already exists" in again.stderr
     assert "created" in cs.ok("prompt", "builders", "Hello", "--name", "hello", "--priority", "3")
