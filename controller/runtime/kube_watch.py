@@ -32,7 +32,10 @@ CONNECT_SECONDS = 10.0
 REQUEST_SECONDS = 60.0
 SILENT_SECONDS = 70.0
 """A stream without a byte for so long is begun anew (servers send a bookmark a minute)."""
-WORKERS = 1000
+WORKERS = 2000
+IDLE_SECONDS = 0.5
+"""kopf serves a changed object by a task that ends so long after the last change of it, and by at
+most ``WORKERS`` tasks of a kind: if more objects change in this time, they are told of late."""
 RELISTED_SECONDS = 1.0
 """After the last object of a new listing of kopf's, ours looks for what is gone."""
 AGAIN_SECONDS = 5.0
@@ -237,7 +240,7 @@ def _settings() -> kopf.OperatorSettings:
     settings.networking.connect_timeout = CONNECT_SECONDS
     settings.networking.error_backoffs = _Patience()
     settings.queueing.worker_limit = WORKERS
-    settings.queueing.idle_timeout = 0.05
+    settings.queueing.idle_timeout = IDLE_SECONDS
     settings.execution.default_backoff = 5
     settings.persistence.diffbase_storage = _NoMemory()
     settings.process.ultimate_exiting_timeout = None
