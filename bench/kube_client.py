@@ -56,7 +56,7 @@ async def life(bare: Bare, namespace: str, name: str, body: str, patches: Sequen
 
 
 async def run(options: argparse.Namespace) -> None:
-    """Connect, say so, wait for the word, work, and print the seconds."""
+    """Connect, say so, wait for the word, work, and print the seconds and CPU seconds."""
     text = Path(options.statuses).read_text() if options.statuses else "[]"
     statuses: list[Any] = json.loads(text)
     patches = [
@@ -87,13 +87,13 @@ async def run(options: argparse.Namespace) -> None:
         print("ready", flush=True)
         if not await asyncio.to_thread(sys.stdin.readline):
             return  # whoever started this is gone
-        begin = time.monotonic()
+        begin, used = time.monotonic(), time.process_time()
         await asyncio.gather(*(work() for _ in range(options.concurrency)))
-        print(time.monotonic() - begin, flush=True)
+        print(time.monotonic() - begin, time.process_time() - used, flush=True)
 
 
 def main() -> None:
-    """As a process: ``ready``, then a line to stdin, then the seconds it took."""
+    """As a process: ``ready``, then a line to stdin, then the seconds and CPU seconds it took."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kubeconfig", required=True)
     parser.add_argument("--namespace", required=True)

@@ -28,7 +28,7 @@ from tests.lab import swarm
 ASKED = frozenset({"tokenreviews", "subjectaccessreviews"})
 """What is answered and not stored; a server asks so whenever its counters are read."""
 WRITES = frozenset({"POST", "PUT", "PATCH", "DELETE", "APPLY", "DELETECOLLECTION"})
-LOOK_SECONDS = 0.25
+LOOK_SECONDS = 0.5
 """Between two looks at the controller's metrics."""
 _SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
@@ -235,12 +235,12 @@ class Clients:
             process.stdin.write("go\n")
             process.stdin.flush()
 
-    def wait(self) -> float:
-        """Seconds of the slowest."""
-        found = [process.communicate(timeout=900)[0] for process in self._processes]
+    def wait(self) -> tuple[float, float]:
+        """Seconds of the slowest, and CPU seconds of all."""
+        found = [process.communicate(timeout=900)[0].split() for process in self._processes]
         if any(process.returncode for process in self._processes):
             raise SystemExit("a client has failed")
-        return max(map(float, found))
+        return max(float(words[0]) for words in found), sum(float(words[1]) for words in found)
 
 
 class Memory:
@@ -265,12 +265,19 @@ def load() -> str:
     return f"load {os.getloadavg()[0]:.1f}"
 
 
-def served(bench: Bench) -> float:
-    """CPU seconds of the API server's processes, where they run on this machine (but etcd's)."""
-    ports = {url.port for url in map(urlsplit, (bench.cluster.server, bench.aggregated))}
-    found = {
-        connection.pid
-        for connection in psutil.net_connections("tcp")
-        if connection.status == psutil.CONN_LISTEN and connection.laddr[1] in ports
+def servers(bench: Bench) -> list[psutil.Process]:
+    """The API server's processes and its etcd, as far as they run on this machine."""
+    connections = psutil.net_connections("tcp4")
+    listening = {
+        connection.laddr[1]: psutil.Process(connection.pid)
+        for connection in connections
+        if connection.status == psutil.CONN_LISTEN and connection.pid
     }
-    return cpu([psutil.Process(pid) for pid in found if pid])
+    ports = (urlsplit(url).port for url in (bench.cluster.server, bench.aggregated))
+    found = {port: listening[port] for port in ports if port in listening}
+    pids = {process.pid for process in found.values()}
+    for connection in connections:
+        port = connection.raddr[1] if connection.pid in pids and connection.raddr else 0
+        if port in listening and listening[port].name() == "etcd":
+            found[port] = listening[port]
+    return list(found.values())
