@@ -18,7 +18,7 @@ from tests.cluster.world import World
 from tests.kube import Cluster, KubeLab
 from tests.lab import project, prompt, refs, script, swarm, work
 
-pytestmark = [pytest.mark.xdist_group("contract"), pytest.mark.timeout(180)]
+pytestmark = pytest.mark.timeout(180)
 WATCHED = ("Swarm", "Project", "Task", "Approval")
 QUIET_SECONDS = 6.0
 """Longer than the time between two looks at a swarm, or at a repository that is not there."""
@@ -282,6 +282,21 @@ def test_events_tell_transitions_once(world: World) -> None:
     ]  # fmt: skip
     assert sorted(world.events("Task", "broken.a")) == [("Warning", "AttemptFailed", 1)] * 2
     assert world.events("Task", "hello") == [("Normal", "Succeeded", 1)]
+
+
+def test_a_repetition_is_counted(world: World) -> None:
+    lab = world.lab
+    lab.apply(prompt("stubborn", script('run: "exit 1"'), retry={"limit": 0}))
+    for token in ("first", "second"):
+        lab.wait_phase("Task", "stubborn", "Failed")
+        asks = {"metadata": {"annotations": {"codeswarm.dev/retry": token}}}
+        lab.patch("Task", "stubborn", asks)
+        seen = lambda t=token: lab.status("Task", "stubborn").get("observedRetry") == t  # noqa: E731
+        lab.wait(seen, "the retry to begin")
+    lab.wait_phase("Task", "stubborn", "Failed")
+    told = ("Normal", "RetryRequested", 2)
+    lab.wait(lambda: told in world.events("Task", "stubborn"), "the event to be counted")
+    assert [reason for _, reason, _ in world.events("Task", "stubborn")].count(told[1]) == 1
 
 
 def test_a_task_is_written_six_times_at_most(world: World) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.resources import kinds
 from controller.resources.admission import admit
+from controller.resources.conditions import OWNED
 from controller.store.base import Key
 from controller.store.kube_rest import path_of
 from tests.cluster import tuned
@@ -24,8 +26,9 @@ from tests.resources.table import REFUSALS, Case, load_cases
 
 DEADLINE_SECONDS = 150.0
 """For all scenarios together, on a machine that has much else to do."""
-pytestmark = [pytest.mark.xdist_group("parity"), pytest.mark.timeout(DEADLINE_SECONDS + 60)]
+pytestmark = pytest.mark.timeout(DEADLINE_SECONDS + 60)
 
+DOCS = Path(__file__).parents[2] / "docs" / "resources"
 STRICT = "fieldValidation=Strict"
 Judge = Callable[[Case], dict[str, Any] | str]
 """What a home has stored, or why it did not."""
@@ -182,6 +185,25 @@ def test_both_homes_tell_the_same(driven: tuple[Drive, Drive]) -> None:
         for one in driven
     ]
     assert told[0] == told[1]
+
+
+def test_every_reason_is_explained(driven: tuple[Drive, Drive]) -> None:
+    pages = {k: (DOCS / f"{k.lower()}.md").read_text() for k in OWNED}
+    unexplained = {
+        (obj["kind"], reason)
+        for one in driven
+        for obj in one.objects.values()
+        for reason in reasons(obj.get("status") or {})
+        if f"`{reason}`" not in pages[obj["kind"]]
+    }
+    assert not unexplained
+
+
+def reasons(status: dict[str, Any]) -> set[str]:
+    """Every reason that a status gives for something."""
+    parts = [status, status.get("blocker") or {}]
+    parts += [*(status.get("conditions") or ()), *(status.get("attempts") or ())]
+    return {part["reason"] for part in parts if part.get("reason")}
 
 
 def order_of(objects: list[dict[str, Any]], scenario: Scenario) -> list[str]:

@@ -17,7 +17,6 @@ from tests.cluster.homes import ClusterHome
 from tests.kube import Cluster, KubeLab
 from tests.lab import project, prompt, script, swarm, work
 
-pytestmark = pytest.mark.xdist_group("references")
 TIMES = {"controller.store.kube_references:POLL_SECONDS": 1}
 RIGHTS = Path(__file__).parents[2] / "manifests" / "base" / "controller-role.yaml"
 
