@@ -6,13 +6,11 @@ import copy
 import json
 import uuid
 from collections.abc import Iterator
-from importlib.resources import files
 
 import pytest
 
-from controller.resources.kinds import kinds
-from tests.cluster.test_crds import Cluster
 from tests.manifests.documents import MANIFESTS, built
+from tests.manifests.space import Cluster
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +25,7 @@ def cluster() -> Iterator[Cluster]:
 @pytest.fixture(scope="module")
 def crds(cluster: Cluster) -> Cluster:
     """The same, with our kinds in it."""
-    texts = [f.read_text() for f in files("crds").iterdir() if f.name.endswith(".yaml")]
-    cluster.must("apply", "--validate=false", "-f", "-", text="\n---\n".join(texts))
-    names = [f"crd/{kind.qualified}" for kind in kinds() if kind.group]
-    cluster.must("wait", "--for=condition=Established", "--timeout=60s", *names)
+    cluster.server.install_crds()
     return cluster
 
 

@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.test_crds import Cluster
 from tests.manifests.documents import ROOT, Document
+from tests.manifests.space import Cluster
 
 INIT = Path(__file__).with_name("pod_init.py")
 STOP_SECONDS = 60.0

@@ -111,7 +111,7 @@ steps = st.one_of(
     st.builds(lambda p, c: {"write": {"path": p, "content": c}}, texts, texts),
     st.builds(lambda t: {"say": t}, texts),
     st.builds(lambda t: {"run": t}, texts),
-    st.builds(lambda n: {"sleep": n}, st.floats(0, 1e5)),
+    st.builds(lambda n: {"sleep": n}, st.floats(0.001, 1e5)),
     st.builds(lambda n: {"usage": {"outputTokens": n}}, st.integers(0, 1 << 40)),
 )
 
