@@ -21,9 +21,11 @@ _AGAIN = "Request attempt"
 
 def expected(error: BaseException | None) -> bool:
     """Whether an error is a server's or the network's, and no fault of a program."""
-    return isinstance(error, ClientError | TimeoutError | OSError) or (
-        type(error).__module__.startswith("kopf.") and isinstance(error, Exception)
-    )
+    return isinstance(error, ClientError | TimeoutError | OSError) or _of_kopf(error)
+
+
+def _of_kopf(error: BaseException | None) -> bool:
+    return isinstance(error, Exception) and type(error).__module__.startswith("kopf.")
 
 
 class KopfLog(logging.Handler):
@@ -48,8 +50,16 @@ class KopfLog(logging.Handler):
             LOG.warning("the watches do not get through: %s", text.partition(": ")[2][:300])
 
 
+def _is_news(record: logging.LogRecord) -> bool:
+    """Of watchers that fail together kopf looks at the first; asyncio tells of the others."""
+    return not (record.exc_info and _of_kopf(record.exc_info[1]))
+
+
 def install() -> None:
     """Have kopf's records go through here."""
+    asyncio_logger = logging.getLogger("asyncio")
+    if _is_news not in asyncio_logger.filters:
+        asyncio_logger.addFilter(_is_news)
     logger = logging.getLogger("kopf")
     if not any(isinstance(handler, KopfLog) for handler in logger.handlers):
         logger.addHandler(KopfLog())

@@ -32,12 +32,11 @@ from controller.resources import settings
 from controller.resources.texts import Sources
 from controller.runtime.fencing import FencedProvider
 from controller.runtime.home import Home
-from controller.runtime.kube_watch import Watches
+from controller.runtime.kube_watch import Watches, not_served
 from controller.runtime.lease import Lease
 from controller.store.base import Forbidden, NotFound, StoreError, StoreUnavailable
-from controller.store.kube import KubeStore
+from controller.store.kube import WATCHED, KubeStore
 from controller.store.kube_api import Api, connect
-from controller.store.kube_rest import NotServed
 from providers.base import Provider, ProviderError
 from providers.hosted import HostedProvider
 from providers.local import LocalProvider
@@ -171,21 +170,31 @@ class KubeController:
             await store.close()
 
     async def _begin(self, store: KubeStore) -> None:
-        """Read everything, as soon as the cluster has it."""
+        """Read everything, as soon as the cluster has it.
+
+        Without some of the kinds only what is being deleted is seen to: a CRD that is deleted waits
+        until its objects are let go, whatever became of the others.
+        """
         store.start()
-        said = ""
+        before: tuple[str, ...] = ()
         while True:
             try:
-                await store.sync()
+                served = await store.survey()
             except (NotFound, Forbidden, StoreUnavailable) as error:
-                hint = "; apply the CRDs (crds/)" if isinstance(error, NotServed) else ""
-                self._waits = f"{error}{hint}"
-                if self._waits != said:
-                    LOG.warning("waiting: %s", self._waits)
-                    said = self._waits
-                await asyncio.sleep(AGAIN_SECONDS)
+                self._wait(str(error))
             else:
-                return
+                if served == WATCHED or (served == before and store.leaves(served)):
+                    store.serve(served)
+                    return
+                before = served
+                self._wait(not_served(served))
+            await asyncio.sleep(AGAIN_SECONDS)
+
+    def _wait(self, why: str) -> None:
+        """Say what is waited for, once."""
+        if self._waits != why:
+            LOG.warning("waiting: %s", why)
+            self._waits = why
 
     async def _converge(
         self,

@@ -11,7 +11,7 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Iterator
 from typing import Any, cast
 
 import aiohttp
@@ -101,7 +101,7 @@ class Watches:
         self._relisted: dict[str, asyncio.TimerHandle] = {}
         self._syncing: set[asyncio.Task[None]] = set()
         self._plurals = {kind.plural: kind.kind for kind in kinds() if kind.kind in WATCHED}
-        self._unlisted = set(self._plurals)
+        self._listed: set[str] = set()
 
     def age(self) -> float:
         """Seconds since the last byte of any watch, or the last list."""
@@ -120,18 +120,34 @@ class Watches:
         Raises: WatchFailed.
         """
         kopf_log.install()
-        clusterwide = self._namespace is None
+        while True:
+            error = await self._watch(started, stop)
+            if stop.is_set():
+                return
+            if not _is_gone(error):
+                text = getattr(error, "message", None) or error or "cancelled"
+                raise WatchFailed(f"the watches ended: {text}")
+            await self._go_on_without()
+
+    async def _watch(
+        self, started: Callable[[], None], stop: asyncio.Event
+    ) -> BaseException | None:
+        """Watch what is served; what ended it."""
         tasks = await kopf.spawn_tasks(
             registry=self._registry(),
             settings=_settings(),
             standalone=True,
-            clusterwide=clusterwide,
+            clusterwide=self._namespace is None,
             namespaces=[] if self._namespace is None else [self._namespace],
             stop_flag=stop,
         )
         started()
-        listening = asyncio.get_running_loop().create_task(self._all_listed())
-        all_tasks: list[asyncio.Task[Any]] = [listening, *tasks]
+        loop = asyncio.get_running_loop()
+        all_tasks: list[asyncio.Task[Any]] = [
+            loop.create_task(self._all_listed()),
+            loop.create_task(self._all_served()),
+            *tasks,
+        ]
         try:
             done, _ = await asyncio.wait(all_tasks, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -141,16 +157,51 @@ class Watches:
             # together with what they wait for, as a closing event loop does, never ends them.
             await _end(task for task in asyncio.all_tasks() if _is_watcher(task))
             await _end([*all_tasks, *self._syncing])
-        if not stop.is_set():
-            errors = [task.exception() for task in done if not task.cancelled()]
-            raise WatchFailed(_why(error for error in errors if error is not None))
+        errors = [task.exception() for task in done if not task.cancelled()]
+        return next((error for error in errors if error is not None), None)
+
+    async def _go_on_without(self) -> None:
+        """A kind is not served any more: let go what is being deleted of the others.
+
+        Raises: WatchFailed, if there is nothing to do without it.
+        """
+        before: tuple[str, ...] = ()
+        while True:
+            try:
+                served = await self._store.survey()
+            except StoreError as error:
+                raise WatchFailed(f"the watches ended: {error}") from error
+            if served == WATCHED:
+                raise WatchFailed("the watches ended: a kind was not served for a moment")
+            if not self._store.leaves(served):
+                raise WatchFailed(f"the watches ended: {not_served(served)}")
+            if served == before:
+                LOG.warning("%s; what is being deleted is let go", not_served(served))
+                self._store.serve(served)
+                return
+            before = served
+            await asyncio.sleep(RELISTED_SECONDS)
 
     async def _all_listed(self) -> None:
         """Raises: WatchFailed, if that takes too long."""
+        self._listed.clear()
         await asyncio.sleep(DEAF_SECONDS)
-        if self._unlisted:
-            names = ", ".join(sorted(self._unlisted))
-            raise WatchFailed(f"not to be watched since {DEAF_SECONDS:g} s: {names}")
+        deaf = set(self._store.served) - self._listed
+        if deaf:
+            raise WatchFailed(f"not to be watched in {DEAF_SECONDS:g} s: {', '.join(sorted(deaf))}")
+        await asyncio.Event().wait()
+
+    async def _all_served(self) -> None:
+        """Raises: WatchFailed, when the server knows kinds that it did not."""
+        missing = [kind for kind in WATCHED if kind not in self._store.served]
+        while missing:
+            await asyncio.sleep(AGAIN_SECONDS)
+            for kind in missing:
+                try:
+                    await self._store.sync([kind])
+                except StoreError:
+                    continue
+                raise WatchFailed(f"the API server serves {kind} again: everything begins anew")
         await asyncio.Event().wait()
 
     def _registry(self) -> kopf.OperatorRegistry:
@@ -166,7 +217,7 @@ class Watches:
 
         kopf.on.login(registry=registry)(login)
         for kind in kinds():
-            if kind.kind in WATCHED:
+            if kind.kind in self._store.served:
                 kopf.on.event(GROUP, VERSION, kind.plural, registry=registry)(self._event)
         return registry
 
@@ -181,8 +232,9 @@ class Watches:
         """kopf lists anew: what was deleted meanwhile it does not tell, were it everything."""
         plural = path.rpartition("/")[2]
         if not watch and plural in self._plurals:
-            self._unlisted.discard(plural)
-            self._list_soon(self._plurals[plural])
+            kind = self._plurals[plural]
+            self._listed.add(kind)
+            self._list_soon(kind)
 
     def _list_soon(self, kind: str, seconds: float = RELISTED_SECONDS) -> None:
         timer = self._relisted.pop(kind, None)
@@ -201,7 +253,7 @@ class Watches:
         """List everything now and then, whatever was missed, for ever."""
         while True:
             await asyncio.sleep(seconds)
-            await self._sync(WATCHED)
+            await self._sync(self._store.served)
 
     async def _sync(self, only: Any) -> None:
         try:
@@ -247,13 +299,15 @@ def _settings() -> kopf.OperatorSettings:
     return settings
 
 
-def _why(errors: Iterable[BaseException]) -> str:
-    """The end of the watches in words."""
-    error = next(iter(errors), None)
-    text = str(getattr(error, "message", None) or error or "cancelled")
-    if getattr(error, "status", 0) == 404:
-        text = f"a kind is not served any more ({text.strip()}); apply the CRDs (crds/)"
-    return f"the watches ended: {text}"
+def not_served(served: Collection[str]) -> str:
+    """That some kinds are missing in a cluster, in words."""
+    missing = [kind.plural for kind in kinds() if kind.kind in WATCHED and kind.kind not in served]
+    return f"the API server does not serve {', '.join(missing)}; apply the CRDs (crds/)"
+
+
+def _is_gone(error: BaseException | None) -> bool:
+    """Whether a watch ended since its kind is not there any more."""
+    return getattr(error, "status", 0) == 404
 
 
 def _response_class(

@@ -31,7 +31,7 @@ from controller.store.kube_cache import Cache
 from controller.store.kube_events import Recorder
 from controller.store.kube_references import KINDS as REFERENCED
 from controller.store.kube_references import References
-from controller.store.kube_rest import Rejected
+from controller.store.kube_rest import NotServed, Rejected
 
 LOG = logging.getLogger(__name__)
 
@@ -66,6 +66,8 @@ class KubeStore:
         self._recorder = Recorder(api, fence)
         self._subscribers: _Subscribers = []
         self._background: set[asyncio.Task[None]] = set()
+        self.served: tuple[str, ...] = WATCHED
+        """Kinds that the server knows."""
         self._held: dict[Key, Resource] = {}
         """Objects whose references are being read: the newest version of each."""
 
@@ -137,7 +139,7 @@ class KubeStore:
                 self._report(self._cache.put(obj))
                 return
 
-    async def sync(self, only: Sequence[str] = WATCHED) -> None:
+    async def sync(self, only: Sequence[str]) -> None:
         """List everything of these kinds, and let go of what is not there any more.
 
         Raises: StoreUnavailable (NotServed for a kind that the server does not know), Forbidden.
@@ -154,6 +156,29 @@ class KubeStore:
                 self.feed(obj)
             for key in before - seen:
                 await self._look_again(key)
+
+    async def survey(self) -> tuple[str, ...]:
+        """Read everything; the kinds that the server knows. Raises: StoreUnavailable, Forbidden."""
+        found = []
+        for kind in WATCHED:
+            try:
+                await self.sync([kind])
+            except NotServed:
+                continue
+            found.append(kind)
+        return tuple(found)
+
+    def serve(self, served: tuple[str, ...]) -> None:
+        """Take over that there are these kinds only, and no objects of others."""
+        self.served = served
+        for kind in WATCHED:
+            if kind not in served:
+                for key in self._cache.keys(kind):
+                    self._vanish(key, self._cache.uid(key))
+
+    def leaves(self, served: Sequence[str]) -> bool:
+        """Whether an object of these kinds is being deleted, and waits for what is to be done."""
+        return any("deletionTimestamp" in o["metadata"] for k in served for o in self.list(k))
 
     async def _look_again(self, key: Key) -> None:
         """Read an object by its name, and take over that it is gone or what it is now."""

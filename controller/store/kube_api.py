@@ -206,7 +206,7 @@ class Api:
         try:
             data = json.loads(raw) if raw else {}
         except ValueError:
-            data = {"message": raw[:500].decode("utf-8", "replace")}
+            data = {"message": raw[:500].decode("utf-8", "replace").strip()}
         wait = str(answer.headers.get("Retry-After") or "")
         after = float(wait) if wait.isascii() and wait.isdigit() else 0.0
         return answer.status, data if isinstance(data, dict) else {}, min(after, 30.0)
