@@ -122,7 +122,7 @@ class ApprovalReconciler:
 
     async def _deliver(self, obj: Resource, status: dict[str, Any]) -> float | None:
         request = obj["spec"]["request"]
-        turn = self._ctx.turns.turns.get(request["injectionId"])
+        turn = self._ctx.turns.turns.get(request.get("injectionId", ""))
         if turn is not None and request["id"] in turn.resolved:
             status.update(delivered=True, deliveredAt=self._ctx.now())
             await self._write(obj, status, status["source"].capitalize(), "Confirmed")
@@ -159,10 +159,12 @@ class ApprovalReconciler:
         return swarm is not None and swarm.observed
 
     def _gone(self, obj: Resource) -> bool:
-        """The question's turn is over: nobody waits for an answer."""
+        """The question's turn is over, or it was never asked: nobody waits for an answer."""
         request = obj["spec"]["request"]
         task = self._ctx.world.tasks.get(sibling(obj, "Task", request.get("task", "")))
-        return task is None or task.open_injection != request["injectionId"]
+        if task is None or "injectionId" not in request or "worker" not in request:
+            return True
+        return task.open_injection != request["injectionId"] or not task.open_injection
 
     async def _expire(self, obj: Resource, status: dict[str, Any]) -> float | None:
         if "outcome" not in status:

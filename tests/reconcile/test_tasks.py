@@ -437,3 +437,18 @@ def test_every_condition_of_an_edited_task_is_about_the_edit(play):
         assert seen == {generation}
 
     play(scenario)
+
+
+def test_a_question_that_no_agent_has_asked_expires(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1), prompt("waits", suspend=True))
+        asked = {"id": "0", "kind": "command", "decisions": ["deny"], "swarm": "builders",
+                 "job": "j", "task": "waits"}  # fmt: skip
+        for name, more in (("bare", {}), ("empty", {"injectionId": "", "worker": 0})):
+            spec = {"request": {**asked, **more}, "decision": {"value": "deny"}}
+            rig.apply({"apiVersion": API, "kind": "Approval", "metadata": {"name": name},
+                       "spec": spec})  # fmt: skip
+            await rig.phase("Approval", name, "Expired")
+        assert not rig.errors
+
+    play(scenario)
