@@ -34,6 +34,11 @@ class Home(Protocol):
         """The folder of its repositories."""
         ...
 
+    @property
+    def said(self) -> str:
+        """The controller's log."""
+        ...
+
     def apply(self, *objects: dict[str, Any]) -> None:
         """Make new objects."""
         ...
@@ -90,6 +95,11 @@ class FileHome(_Repositories):
         super().__init__(lab.path)
         self.lab = lab
 
+    @property
+    def said(self) -> str:
+        """As ``Home.said``."""
+        return self.lab.log.read_text()
+
     def apply(self, *objects: dict[str, Any]) -> None:
         """As ``Home.apply``."""
         requests = []
@@ -127,6 +137,11 @@ class ClusterHome(_Repositories):
     def __init__(self, lab: KubeLab) -> None:
         super().__init__(lab.path)
         self.lab = lab
+
+    @property
+    def said(self) -> str:
+        """As ``Home.said``."""
+        return self.lab.text()
 
     def apply(self, *objects: dict[str, Any]) -> None:
         """As ``Home.apply``, with strict field validation."""

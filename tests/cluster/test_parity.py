@@ -172,6 +172,8 @@ def test_both_homes_come_to_the_same(driven: tuple[Drive, Drive], scenario: Scen
 
 def test_both_homes_become_quiet(driven: tuple[Drive, Drive]) -> None:
     assert all(one.finished for one in driven)
+    for one in driven:
+        assert "Traceback" not in one.home.said and "inconsistencies" not in one.home.said
 
 
 def test_both_homes_tell_the_same(driven: tuple[Drive, Drive]) -> None:
