@@ -208,3 +208,25 @@ def test_a_turn_that_cannot_be_interrupted_any_more(cluster):
         assert not failed
 
     cluster(scenario, 0, failing=0)
+
+
+def test_refs_of_tasks_that_go_before_their_project(cluster):
+    """`kubectl delete --cascade=foreground`: the garbage collector takes the tasks first."""
+
+    async def scenario(rig, chance):
+        rig.apply(swarm(replicas=1), project(tasks=[work("a"), work("b", depends_on=["a"])]))
+        await rig.phase("Task", "demo.a", "Succeeded")
+        rig.provider.turn_seconds, rig.provider.stubborn = 3, True
+        await rig.until(lambda: len(rig.provider.turns) == 2, "b")
+        uid = rig.get("Task", "demo.a")["metadata"]["uid"]
+        assert any(uid in ref for ref in rig.remote.refs)
+        rig.delete("Project", "demo")
+        await rig.pass_time(1)
+        rig.store.change(
+            ("Task", "default", "demo.a"), lambda o: o["metadata"].update(finalizers=[])
+        )
+        rig.delete("Task", "demo.a")
+        await rig.until(lambda: rig.get("Project", "demo") is None, "the end", 100)
+        assert not any(uid in ref for ref in rig.remote.refs)
+
+    cluster(scenario, 0, failing=0)
