@@ -33,7 +33,9 @@ class PlanStore:
             return
         found = self._ctx.store.get(Key("ConfigMap", info.key.namespace, name))
         if found is None or _made_by(found) == info.uid:
-            self._ctx.event(project, "PlanKept", f"ConfigMap {name} holds an earlier answer")
+            kept = ((found or {}).get("data") or {}).get(KEY)
+            if kept != plan.canonical():  # else it was stored before, and we did not learn of it
+                self._ctx.event(project, "PlanKept", f"ConfigMap {name} holds an earlier answer")
             return
         if owned_by(found, project["metadata"]["uid"]):  # of a plan's task that is gone
             await self._ctx.store.delete(key_of(found), uid=found["metadata"]["uid"])

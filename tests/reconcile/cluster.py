@@ -42,7 +42,7 @@ class FakeApi:
         self._chance = chance
         self._failing = failing
         self.said: set[str] = set()
-        """Reasons of all conditions that were ever written."""
+        """Reasons of all conditions and events that were ever written."""
 
     async def _travel(self) -> None:
         await asyncio.sleep(self._chance.expovariate(200))
@@ -67,9 +67,10 @@ class FakeApi:
 
     # --- the verbs ---------------------------------------------------------------------------
 
-    async def request(self, method: str, path: str, **_: Any) -> Resource:
-        """Events: taken and forgotten."""
+    async def request(self, method: str, path: str, *, body: Any = None, **_: Any) -> Resource:
+        """Events: their reasons are noted."""
         await self._out()
+        self.said.add(str((body or {}).get("reason")))
         return {}
 
     async def get(self, key: Key) -> Resource:
@@ -175,7 +176,7 @@ class ClusterRig(Rig):
         self.failing = failing
         self.kube: KubeStore | None = None
         self.said: set[str] = set()
-        """Reasons of all conditions that were ever written."""
+        """Reasons of all conditions and events that were ever written."""
 
     def controllers_store(self) -> KubeStore:
         """A new store that has read what there is."""

@@ -13,6 +13,7 @@ from tests.lab import project, prompt, swarm, work
 from tests.reconcile.cluster import ClusterRig
 from tests.reconcile.loop import run
 from tests.reconcile.test_crashes import Watch, trouble
+from tests.reconcile.test_projects import planned, plans
 
 FAILING = 0.15
 
@@ -77,6 +78,19 @@ def test_a_project(cluster, seed, killed):
         if not killed:
             for obj in rig.store.list("Task"):
                 assert [a["state"] for a in obj["status"]["attempts"]] == ["Succeeded"]
+
+    cluster(scenario, seed)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_planned_project(cluster, seed):
+    async def scenario(rig, chance):
+        Watch(rig)
+        rig.provider.script = plans()
+        rig.apply(swarm("planners", 1), swarm(replicas=2), planned())
+        await rig.phase("Project", "demo", "Completed", seconds=600)
+        assert "PlanKept" not in rig.said, "it is the same plan"
+        await check(rig)
 
     cluster(scenario, seed)
 
