@@ -36,6 +36,8 @@ LOG = logging.getLogger(__name__)
 RESYNC_SECONDS = 60.0
 SAVE_SECONDS = 1.0
 UNAVAILABLE_SECONDS = 2.0
+AGAIN_SECONDS, LATER_SECONDS = 0.01, 5.0
+"""Until a pass that had an old picture is made again, the first time and at last."""
 REMEMBERED = 1000
 SETTLED_SECONDS = 0.02
 FREED_SECONDS = 1.0
@@ -72,6 +74,8 @@ class Manager:
         }
         self._running: list[asyncio.Task[None]] = []
         self._costs: dict[Key, float] = {}
+        self._refused: dict[Key, int] = {}
+        """How often in a row a pass had an old picture."""
         self._gone: dict[str, None] = {}
         """Uids of objects that were deleted lately, the oldest first."""
 
@@ -146,16 +150,18 @@ class Manager:
             return None
         begin, started, result = time.process_time(), time.perf_counter(), "success"
         try:
-            return await handler(key)
+            delay = await handler(key)
+            self._refused.pop(key, None)
+            return delay
         except Conflict:
             result = "conflict"
             obj = self.ctx.store.get(key)
             if obj is not None:
                 self.observe(obj)
-            return 0.01
+            return self._soon(key)
         except NotFound:
             result = "gone"
-            return 0.01
+            return self._soon(key)
         except ProviderError as error:
             result = "provider"
             self.ctx.event_for(key, error.reason, str(error))
@@ -177,6 +183,11 @@ class Manager:
             self.ctx.observer.passed(key, result, time.perf_counter() - started)
             if key.kind == "Project":
                 self._costs[key] = time.process_time() - begin
+
+    def _soon(self, key: Key) -> float:
+        """Again at once, with what is stored now; later, if that does not help."""
+        times = self._refused[key] = self._refused.get(key, 0) + 1
+        return float(min(LATER_SECONDS, AGAIN_SECONDS * 2 ** min(times - 1, 20)))
 
     # --- changes of objects --------------------------------------------------------------------
 

@@ -96,6 +96,8 @@ class KubeController:
     def ready(self) -> tuple[bool, str]:
         """Whether it converges, or what it waits for."""
         lease = self._lease
+        if lease is not None and lease.trouble:
+            return False, f"waits for its lease: {lease.trouble}"
         if lease is not None and lease.waits_for:
             return False, f"waits for the lease that {lease.waits_for} holds"
         return self._manager is not None, self._waits

@@ -113,6 +113,8 @@ class Lease:
         self.epoch = 0
         self.waits_for = ""
         """Who holds it, while we wait."""
+        self.trouble = ""
+        """Why it cannot be had now, whoever holds it."""
 
     @property
     def held(self) -> bool:
@@ -146,7 +148,9 @@ class Lease:
             except (Conflict, AlreadyExists):
                 continue  # somebody else was faster: look again
             except (NotFound, StoreUnavailable) as error:
-                LOG.warning("%s: %s", self._key, error)
+                if self.trouble != str(error):
+                    self.trouble = str(error)
+                    LOG.warning("%s: %s", self._key, error)
             await asyncio.sleep(POLL_SECONDS)
 
     def _free(self, found: Resource, since: float) -> bool:
@@ -156,6 +160,7 @@ class Lease:
         return gone or _clock() - since > seconds
 
     def _waits(self, holder: str) -> None:
+        self.trouble = ""
         if self.waits_for != holder:
             LOG.info("waiting for the lease that %s holds", holder)
             self.waits_for = holder
@@ -209,8 +214,9 @@ class Lease:
             return
         self._valid_until = 0.0
         try:
-            await self._write(self._version, {"holderIdentity": ""}, _clock())
-        except StoreError as error:
+            async with asyncio.timeout(_REQUEST_SECONDS):
+                await self._write(self._version, {"holderIdentity": ""}, _clock())
+        except (StoreError, TimeoutError) as error:
             LOG.info("%s was not released: %s", self._key, error)
         self._valid_until = 0.0
 
@@ -240,7 +246,7 @@ class Lease:
             version = found["metadata"]["resourceVersion"]
             stored = await self._write(version, spec, began, epoch=epoch)
         self._version = stored["metadata"]["resourceVersion"]
-        self.epoch, self.waits_for = epoch, ""
+        self.epoch, self.waits_for, self.trouble = epoch, "", ""
         return epoch
 
     async def _create(self, spec: dict[str, Any], epoch: int) -> Resource:

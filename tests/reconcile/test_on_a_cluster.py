@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from controller.store.base import Key, StoreUnavailable
+from controller.store.base import Conflict, Key, StoreUnavailable
 from tests.lab import project, prompt, swarm, work
 from tests.reconcile.cluster import ClusterRig
 from tests.reconcile.loop import run
@@ -242,5 +242,24 @@ def test_refs_of_tasks_that_go_before_their_project(cluster):
         rig.delete("Task", "demo.a")
         await rig.until(lambda: rig.get("Project", "demo") is None, "the end", 100)
         assert not any(uid in ref for ref in rig.remote.refs)
+
+    cluster(scenario, 0, failing=0)
+
+
+def test_a_conflict_that_does_not_go_is_not_met_all_the_time(cluster):
+    async def scenario(rig, chance):
+        rig.apply(swarm(replicas=1))
+        await rig.phase("Swarm", "builders", "Running")
+
+        def refuse(obj):
+            raise Conflict("a quota is being changed")
+
+        known, rig.store.put_status = rig.store.put_status, refuse
+        before = rig.passes[("Swarm", "default", "builders")]
+        rig.patch("Swarm", "builders", replicas=2)
+        await rig.pass_time(60)
+        assert rig.passes[("Swarm", "default", "builders")] - before < 40
+        rig.store.put_status = known
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 2, "another worker", 20)
 
     cluster(scenario, 0, failing=0)
