@@ -31,6 +31,8 @@ from tests.lab import DEADLINE, Timeout
 
 VARIABLE = "CODESWARM_TEST_KUBECONFIG"
 READY_SECONDS = 60.0
+CLAIMED = "kube-aggregator.kubernetes.io/automanaged"
+"""Label of entries that a server makes for the CRDs that it serves itself."""
 OWN = [kind for kind in kinds.kinds() if kind.group]
 
 
@@ -48,6 +50,8 @@ class Cluster:
     def __init__(self, kubeconfig: str | Path) -> None:
         self.kubeconfig = str(kubeconfig)
         self._client = config.new_client_from_config(config_file=self.kubeconfig)
+        self._others_serve = False
+        """Custom resources are served by another server than the one that is asked."""
 
     @property
     def server(self) -> str:
@@ -134,8 +138,39 @@ class Cluster:
             text = (files("crds") / name).read_text()
             # Other test processes do the same: who comes second is told so.
             wait(lambda text=text: self._applied(text), f"{name} to be taken", READY_SECONDS)
+        wait(self._routed, "the group's route", READY_SECONDS)
         for kind in OWN:
             wait(lambda kind=kind: self._served(kind), f"{kind.kind} to be served", READY_SECONDS)
+
+    def _routed(self) -> bool:
+        """Whether it is settled where the group is served.
+
+        A server may have others serve custom resources, by an entry for each group.  Its own
+        controller of CRDs claims the entry, if it was first to make it, and takes the group back
+        when a CRD changes next.
+        """
+        path = f"/apis/apiregistration.k8s.io/v1/apiservices/{kinds.VERSION}.{kinds.GROUP}"
+        try:
+            found = self.request("GET", path)
+        except ApiError as error:
+            assert error.status == 404, error
+            return False
+        labels = found["metadata"].get("labels") or {}
+        elsewhere, claimed = bool(found["spec"].get("service")), CLAIMED in labels
+        self._others_serve |= elsewhere or (claimed and len(labels) > 1)
+        if not self._others_serve or (elsewhere and not claimed):
+            return True
+        if elsewhere:
+            change: Any = {"metadata": {"labels": {CLAIMED: None}}}
+            self.request("PATCH", path, change, "application/merge-patch+json")
+            return False
+        self.request("DELETE", path)
+        for kind in OWN:  # who makes the entry looks at it when a CRD changes
+            change = {"metadata": {"annotations": {"touched": str(time.monotonic_ns())}}}
+            crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{kind.group}"
+            self.request("PATCH", crd, change, "application/merge-patch+json")
+        time.sleep(0.5)
+        return False
 
     def _applied(self, text: str) -> bool:
         done = self.kubectl("apply", "--validate=false", "-f", "-", text=text)

@@ -242,6 +242,13 @@ def test_a_whole_outbox_is_read_again(lab: FaultLab, shuffled: bool) -> None:
         return {k: usage.get(n) for k, n in names.items()} == used
 
     lab.wait(counted, "the swarm's usage")
+
+    def at_rest() -> bool:
+        return all(
+            w["phase"] == "Idle" and "task" not in w for w in lab.swarm("builders")["workers"]
+        )
+
+    lab.wait(at_rest, "the workers to be shown as idle")
     lab.stop()
     before = everything(lab)
     settled = list(lab.home.transcripts.rglob("*.settled"))

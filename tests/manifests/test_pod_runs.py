@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.lab import prompt
-from tests.manifests.documents import EXAMPLES, MANIFESTS, built, pick
+from tests.manifests.documents import EXAMPLES, MANIFESTS, ROOT, built, pick
 from tests.manifests.pod import Pod, usable
 
 pytestmark = [
@@ -28,6 +28,9 @@ pytestmark = [
     pytest.mark.skipif(
         bool(os.environ.get("CODESWARM_TEST_KUBECONFIG")) and not usable(),
         reason="needs root, and leave to mount",
+    ),
+    pytest.mark.skipif(
+        ROOT.is_relative_to("/tmp"), reason="a pod has a /tmp of its own: not with a checkout there"
     ),
 ]
 
