@@ -50,8 +50,6 @@ class Cluster:
     def __init__(self, kubeconfig: str | Path) -> None:
         self.kubeconfig = str(kubeconfig)
         self._client = config.new_client_from_config(config_file=self.kubeconfig)
-        self._others_serve = False
-        """Custom resources are served by another server than the one that is asked."""
 
     @property
     def server(self) -> str:
@@ -145,31 +143,29 @@ class Cluster:
     def _routed(self) -> bool:
         """Whether it is settled where the group is served.
 
-        A server may have others serve custom resources, by an entry for each group.  Its own
-        controller of CRDs claims the entry, if it was first to make it, and takes the group back
-        when a CRD changes next.
+        A server may have another one serve CRDs and custom resources.  Its own controller of CRDs
+        does not know that: it claims the entry of a group, if it was first to make it, and takes
+        the group back when a CRD changes next.
         """
-        path = f"/apis/apiregistration.k8s.io/v1/apiservices/{kinds.VERSION}.{kinds.GROUP}"
+        entries = "/apis/apiregistration.k8s.io/v1/apiservices"
+        other = self.request("GET", f"{entries}/v1.apiextensions.k8s.io")["spec"].get("service")
+        if not other:
+            return True
+        path = f"{entries}/{kinds.VERSION}.{kinds.GROUP}"
         try:
             found = self.request("GET", path)
         except ApiError as error:
             assert error.status == 404, error
             return False
-        labels = found["metadata"].get("labels") or {}
-        elsewhere, claimed = bool(found["spec"].get("service")), CLAIMED in labels
-        self._others_serve |= elsewhere or (claimed and len(labels) > 1)
-        if not self._others_serve or (elsewhere and not claimed):
+        if found["spec"].get("service") == other and CLAIMED not in (
+            found["metadata"].get("labels") or {}
+        ):
             return True
-        if elsewhere:
-            change: Any = {"metadata": {"labels": {CLAIMED: None}}}
-            self.request("PATCH", path, change, "application/merge-patch+json")
-            return False
-        self.request("DELETE", path)
-        for kind in OWN:  # who makes the entry looks at it when a CRD changes
-            change = {"metadata": {"annotations": {"touched": str(time.monotonic_ns())}}}
-            crd = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{kind.plural}.{kind.group}"
-            self.request("PATCH", crd, change, "application/merge-patch+json")
-        time.sleep(0.5)
+        change = {
+            "metadata": {"labels": {CLAIMED: None}},
+            "spec": {"service": other, "insecureSkipTLSVerify": True},
+        }
+        self.request("PATCH", path, change, "application/merge-patch+json")
         return False
 
     def _applied(self, text: str) -> bool:
