@@ -268,16 +268,9 @@ def load() -> str:
 def servers(bench: Bench) -> list[psutil.Process]:
     """The API server's processes and its etcd, as far as they run on this machine."""
     connections = psutil.net_connections("tcp4")
-    listening = {
-        connection.laddr[1]: psutil.Process(connection.pid)
-        for connection in connections
-        if connection.status == psutil.CONN_LISTEN and connection.pid
-    }
-    ports = (urlsplit(url).port for url in (bench.cluster.server, bench.aggregated))
-    found = {port: listening[port] for port in ports if port in listening}
-    pids = {process.pid for process in found.values()}
-    for connection in connections:
-        port = connection.raddr[1] if connection.pid in pids and connection.raddr else 0
-        if port in listening and listening[port].name() == "etcd":
-            found[port] = listening[port]
-    return list(found.values())
+    listening = {c.laddr[1]: c.pid for c in connections if c.status == psutil.CONN_LISTEN and c.pid}
+    ports = {urlsplit(url).port for url in (bench.cluster.server, bench.aggregated)}
+    pids = {pid for port, pid in listening.items() if port in ports}
+    used = {c.raddr[1] for c in connections if c.pid in pids and c.raddr}
+    others = [psutil.Process(pid) for port, pid in listening.items() if port in used]
+    return [*map(psutil.Process, pids), *(p for p in set(others) if p.name() == "etcd")]
