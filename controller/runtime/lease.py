@@ -4,8 +4,8 @@ The holder renews the Lease; who waits takes it over when it saw no renewal for 
 duration, by its own monotonic clock, so that clocks of different machines are never compared
 (as in client-go's leaderelection).  The holder itself stops writing some seconds earlier.
 
-The epoch stands in an annotation and rises with every take-over.  It begins with the time, so
-that it rises even if somebody deletes the Lease.
+The epoch stands in an annotation and rises with every take-over.  It begins with the time, in
+milliseconds, so that it rises even if somebody deletes the Lease.
 """
 
 from __future__ import annotations
@@ -231,7 +231,7 @@ class Lease:
 
     async def _take(self, found: Resource | None) -> int:
         began = _clock()
-        epoch = max(_epoch(found) + 1 if found else 0, int(time.time()))
+        epoch = max(_epoch(found) + 1 if found else 0, int(time.time() * 1000))
         spec = {
             "holderIdentity": self._identity.text,
             "leaseDurationSeconds": int(DURATION_SECONDS),

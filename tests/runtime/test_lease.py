@@ -175,7 +175,7 @@ def test_a_stranger_s_epoch_is_read_with_care() -> None:
         await one.release()
         assert server.stored is not None
         server.stored["metadata"]["annotations"] = {EPOCH: "9" * 30}
-        assert await lease(server, "other").acquire() < 10**12
+        assert await lease(server, "other").acquire() < 10**14
 
     drive(test)
 
