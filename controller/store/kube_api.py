@@ -11,11 +11,14 @@ import json
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.connector import Connection
 from kubernetes.aio import client as kube
 from kubernetes.aio import config as kube_config
 
@@ -37,6 +40,27 @@ Check = Callable[[], None]
 
 def _always() -> None:
     """Nothing is in the way."""
+
+
+_CHECK: ContextVar[Check] = ContextVar("check", default=_always)
+
+
+class _LastMoment(aiohttp.ClientRequest):
+    """Asks once more when the first byte is about to go out.
+
+    Until then a request waits for a connection and for its turn, and the process may sleep.
+    """
+
+    async def write_bytes(
+        self, writer: AbstractStreamWriter, conn: Connection, content_length: int | None = None
+    ) -> None:
+        try:
+            _CHECK.get()()
+        except StoreError as error:
+            if conn.protocol is not None:
+                conn.protocol.set_exception(aiohttp.ClientConnectionError(str(error)))
+            return
+        await super().write_bytes(writer, conn, content_length)
 
 
 class _Request(NamedTuple):
@@ -173,7 +197,7 @@ class Api:
         for attempt in range(1, ATTEMPTS + 1):
             check()
             try:
-                status, data, after = await self._once(request)
+                status, data, after = await self._once(request, check)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
                 self._count(method, path, 0)
                 sent = not isinstance(error, aiohttp.ClientConnectorError)
@@ -191,7 +215,7 @@ class Api:
             pause = min(2 * pause, LAST_PAUSE)
         raise AssertionError("unreachable")
 
-    async def _once(self, request: _Request) -> tuple[int, Resource, float]:
+    async def _once(self, request: _Request, check: Check) -> tuple[int, Resource, float]:
         """Status, answer, and the seconds that the server asks us to wait."""
         serialized = await self._client.param_serialize(
             request.method,
@@ -201,7 +225,11 @@ class Api:
             body=request.body,
             auth_settings=["BearerToken"],
         )
-        answer = await self._client.call_api(*serialized, _request_timeout=request.seconds)
+        asked = _CHECK.set(check)
+        try:
+            answer = await self._client.call_api(*serialized, _request_timeout=request.seconds)
+        finally:
+            _CHECK.reset(asked)
         raw = await answer.read()
         try:
             data = json.loads(raw) if raw else {}
@@ -228,7 +256,7 @@ async def connect(
     configuration = kube.Configuration()
     configuration.connection_pool_maxsize = CONNECTIONS
     # The environment is asked once, not in two threads for every request.
-    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.client_session_kwargs = {"request_class": _LastMoment, "trust_env": False}
     namespace = ""
     try:
         if in_cluster:
