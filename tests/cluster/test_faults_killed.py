@@ -98,7 +98,7 @@ def test_at_random_in_a_large_project(faulty: KubeFaultLab, tasks: int, kills: i
         work(
             name,
             USE,
-            "sleep: 0.1",
+            "sleep: 0.1" if kills < 10 else "sleep: 0.5",
             *(['{run: "exit 1", attempt: 1}'] if number % 17 == 5 else []),
             depends_on=chosen.sample(names[:number], min(number, 2)) if number % 3 == 0 else [],
         )
