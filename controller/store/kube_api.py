@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
@@ -217,17 +217,23 @@ class Api:
 
     async def _once(self, request: _Request, check: Check) -> tuple[int, Resource, float]:
         """Status, answer, and the seconds that the server asks us to wait."""
-        serialized = await self._client.param_serialize(
-            request.method,
-            request.path,
-            query_params=list(request.query),
-            header_params={"Accept": "application/json", "Content-Type": request.content_type},
-            body=request.body,
-            auth_settings=["BearerToken"],
+        method, path, body = request.method, request.path, request.body
+        headers = {
+            **self._client.default_headers,
+            "Accept": "application/json",
+            "Content-Type": request.content_type,
+        }
+        # Not by ``param_serialize``: it walks through every body, which here is plain JSON already.
+        query: list[tuple[str, str]] = list(request.query)
+        await self._client.update_params_for_auth(
+            headers, query, ["BearerToken"], path, method, body
         )
+        url = f"{self.configuration.host}{path}" + (f"?{urlencode(query)}" if query else "")
         asked = _CHECK.set(check)
         try:
-            answer = await self._client.call_api(*serialized, _request_timeout=request.seconds)
+            answer = await self._client.call_api(
+                method, url, headers, body, _request_timeout=request.seconds
+            )
         finally:
             _CHECK.reset(asked)
         raw = await answer.read()
