@@ -265,6 +265,23 @@ def load() -> str:
     return f"load {os.getloadavg()[0]:.1f}"
 
 
+class Busy:
+    """How much of the machine everybody has used since this was made."""
+
+    def __init__(self) -> None:
+        self._begin, self._used = time.monotonic(), self._now()
+
+    @staticmethod
+    def _now() -> float:
+        times = psutil.cpu_times()
+        return float(times.user + times.nice + times.system + times.irq + times.softirq)
+
+    def text(self) -> str:
+        """In words."""
+        cores = (self._now() - self._used) / (time.monotonic() - self._begin)
+        return f"{cores:.1f} of {os.cpu_count()} cores busy, {load()}"
+
+
 def servers(bench: Bench) -> list[psutil.Process]:
     """The API server's processes and its etcd, as far as they run on this machine."""
     connections = psutil.net_connections("tcp4")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.kube_lab import Bench, Clients, Memory, Requests, bench, cpu, load, servers
+from bench.kube_lab import Bench, Busy, Clients, Memory, Requests, bench, cpu, servers
 from bench.kube_writes import Versions
 from bench.machine import spread
 from tests.lab import prompt, script
@@ -67,10 +67,10 @@ def ours(count: int, workers: int) -> tuple[Run, Requests, list[dict[str, Any]]]
         memory, server, crew = Memory(controller), servers(room), room.lab.processes()
         with Clients(room.lab, count, 1, "--concurrency", str(CREATORS)) as creators:
             before, used = room.requests(), (cpu(server), cpu([controller]), cpu(crew))
-            begin = time.monotonic()
+            begin, busy = time.monotonic(), Busy()
             creators.go()
             room.wait_tasks(count, DEADLINE, memory.look)
-            seconds = time.monotonic() - begin
+            seconds, machine = time.monotonic() - begin, busy.text()
             spent = [cpu(p) - u for p, u in zip((server, [controller], crew), used, strict=True)]
             created, theirs = creators.wait()
         requests = room.requests().since(before)
@@ -80,7 +80,7 @@ def ours(count: int, workers: int) -> tuple[Run, Requests, list[dict[str, Any]]]
             f"  controller: {count / seconds:.1f} tasks/s ({seconds:.1f} s, the last created after "
             f"{created:.1f} s); CPU a task: API server {each[0]:.1f} ms, controller "
             f"{each[1]:.1f} ms, workers {each[2]:.1f} ms, creator {each[3]:.1f} ms; at most "
-            f"{memory.most:.0f} MB ({load()})"
+            f"{memory.most:.0f} MB ({machine})"
         )
         print(f"  its writes, creation included: {requests.text()}")
         room.lab.stop()
@@ -99,14 +99,15 @@ def bare(
             room.lab, count, 2,
             "--concurrency", str(concurrency), "--patches", str(patches), "--statuses", str(file),
         ) as clients:  # fmt: skip
-            used = cpu(server)
+            used, busy = cpu(server), Busy()
             clients.go()
             seconds, theirs = clients.wait()
+            machine = busy.text()
             spent = cpu(server) - used
     print(
         f"  bare client: {count / seconds:.1f} objects/s, {patches:.2f} patches each, 2 x "
         f"{concurrency} at a time; CPU an object: API server {1000 * spent / count:.1f} ms, "
-        f"clients {1000 * theirs / count:.1f} ms ({load()})"
+        f"clients {1000 * theirs / count:.1f} ms ({machine})"
     )
     return Run(seconds, spent, theirs)
 
