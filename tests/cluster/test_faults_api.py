@@ -12,6 +12,7 @@ from tests.faults.support import USE, check_branches, check_turns, check_usage, 
 from tests.lab import prompt, script, swarm, work
 
 SEED = 20260802
+SEEDS = [SEED, *(pytest.param(SEED + n, marks=pytest.mark.soak) for n in range(1, 12))]
 
 
 def at_random(call: Call) -> bool:
@@ -53,7 +54,7 @@ REFUSALS: dict[Fault, float] = {
 }
 
 
-@pytest.mark.parametrize("seed", [SEED])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_refusals_at_random(faulty: KubeFaultLab, proxy: Proxy, seed: int) -> None:
     proxy.rules.append(chance(seed, REFUSALS, at_random))
     faulty.start()
@@ -61,7 +62,7 @@ def test_refusals_at_random(faulty: KubeFaultLab, proxy: Proxy, seed: int) -> No
     check_all(faulty, names)
 
 
-@pytest.mark.parametrize("seed", [SEED])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_answers_that_get_lost(faulty: KubeFaultLab, proxy: Proxy, seed: int) -> None:
     faults: dict[Fault, float] = {Cut(forwarded=True): 0.15, Cut(): 0.05}
     proxy.rules.append(chance(seed, faults, at_random))
