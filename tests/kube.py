@@ -110,10 +110,9 @@ class Cluster:
             yield told
 
     def command(self, namespace: str = "") -> list[str]:
-        """How kubectl is run: from the folder ``KUBE_BIN`` or the path."""
-        folder = os.environ.get("KUBE_BIN")
-        program = str(Path(folder) / "kubectl") if folder else shutil.which("kubectl")
-        assert program and Path(program).exists(), "kubectl is neither in KUBE_BIN nor on the path"
+        """How kubectl is run."""
+        program = shutil.which("kubectl")
+        assert program, "kubectl is not on the path"
         where = ["-n", namespace] if namespace else []
         return [program, f"--kubeconfig={self.kubeconfig}", *where]
 

@@ -272,11 +272,9 @@ def test_as_kubectls_plugin(cs: Line) -> None:
     folder = str(Path(sys.executable).parent)
     environment = {**cs.environment, "PATH": f"{folder}:{os.environ['PATH']}"}
     del environment["CODESWARM_CONTEXT"]
-    kube_bin = os.environ.get("KUBE_BIN")
-    program = str(Path(kube_bin) / "kubectl") if kube_bin else "kubectl"
     for words in (["apply", "-f", file], ["get", "swarms", "-o", "name"]):
         done = subprocess.run(
-            [program, "codeswarm", *words, "-n", cs.namespace],
+            ["kubectl", "codeswarm", *words, "-n", cs.namespace],
             env=environment, capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

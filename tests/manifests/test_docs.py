@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -81,10 +80,8 @@ def test_finalizers_are_taken_off_as_it_says(crds):
     left = ("get", "swarms,projects,tasks", "-n", crds.namespace, "-o", "json")
     assert len(json.loads(crds.must(*left))["items"]) == 3
     (way_out,) = [block for block in blocks("sh") if "finalizers" in block]
-    folder = os.environ.get("KUBE_BIN") or str(Path("/usr/bin"))
     environment = {
         **os.environ,
-        "PATH": f"{folder}:{os.environ['PATH']}",
         "KUBECONFIG": os.environ["CODESWARM_TEST_KUBECONFIG"],
         "NAMESPACE": crds.namespace,
     }
