@@ -43,6 +43,8 @@ AGAIN_SECONDS = 5.0
 DEAF_SECONDS = 60.0
 """After which every kind must have been listed: kopf leaves out, for ever, what the server's
 discovery does not name when it begins."""
+LEFT_SECONDS = 30.0
+"""In which objects of the other kinds are marked as deleted, when all CRDs go at once."""
 STOP_SECONDS = 5.0
 BACKOFFS = (0.5, 1.0, 2.0, 3.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0, 5.0)
 LAST_BACKOFF = 15.0
@@ -166,6 +168,7 @@ class Watches:
         Raises: WatchFailed, if there is nothing to do without it.
         """
         before: tuple[str, ...] = ()
+        deadline = self._clock() + LEFT_SECONDS
         while True:
             try:
                 served = await self._store.survey()
@@ -173,9 +176,10 @@ class Watches:
                 raise WatchFailed(f"the watches ended: {error}") from error
             if served == WATCHED:
                 raise WatchFailed("the watches ended: a kind was not served for a moment")
-            if not self._store.leaves(served):
+            leaves = self._store.leaves(served)
+            if not served or (not leaves and self._clock() > deadline):
                 raise WatchFailed(f"the watches ended: {not_served(served)}")
-            if served == before:
+            if leaves and served == before:
                 LOG.warning("%s; what is being deleted is let go", not_served(served))
                 self._store.serve(served)
                 return

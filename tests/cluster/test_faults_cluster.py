@@ -61,7 +61,7 @@ def test_crds_go_and_come_again(lab: KubeFaultLab) -> None:
     assert done.returncode == 0, done.stderr
     wait(lambda: not lab.processes(), "the workers to end", 60)
     wait(lambda: not crds(lab), "the CRDs to go", 60)
-    assert first.wait(20) == 5
+    assert first.wait(60) == 5
     said = lab.text().splitlines()[-1]
     assert "the watches ended: the API server does not serve" in said and "apply the CRDs" in said
     assert "what is being deleted is let go" in lab.text()

@@ -50,6 +50,7 @@ class Store:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("AGAIN", "DEAF", "RELISTED"):
         monkeypatch.setattr(module, f"{name}_SECONDS", 0.02)
+    monkeypatch.setattr(module, "LEFT_SECONDS", 0.2)
 
 
 def drive(test: Callable[[Store, Watches], Awaitable[None]]) -> None:
@@ -104,8 +105,10 @@ def test_a_kind_that_is_away_ends_the_watches_unless_something_waits_for_them() 
         store.there = ("Swarm", "Task")
         with pytest.raises(WatchFailed, match="does not serve swarmclasses, projects, approvals"):
             await watches._go_on_without()
-        store.leaving = True
-        await watches._go_on_without()
+        going = asyncio.ensure_future(watches._go_on_without())
+        await asyncio.sleep(0.1)
+        store.leaving = True  # a server marks what it deletes one kind after the other
+        await going
         assert store.served == ("Swarm", "Task")
         store.there = ()
         with pytest.raises(WatchFailed):
