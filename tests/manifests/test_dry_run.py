@@ -7,6 +7,7 @@ import json
 import os
 
 import pytest
+import yaml
 
 from controller.resources.kinds import API_VERSION
 from tests.manifests.documents import EXAMPLES, MANIFESTS, built, load
@@ -43,13 +44,15 @@ def test_the_server_takes_a_folder(cluster, folder):
     assert len(done.stdout.splitlines()) == len(objects)
 
 
-def test_the_health_checks_are_added_to_what_argocd_has(cluster):
+def test_the_health_checks_are_added_to_what_argocd_has(cluster, tmp_path):
+    file = tmp_path / "argocd-cm.yaml"
     checks = load(MANIFESTS / "argocd" / "argocd-cm.yaml")[0]
     checks["metadata"]["namespace"] = cluster.namespace
+    file.write_text(yaml.safe_dump(checks))
     own = {**checks, "data": {"url": "https://argocd.example.com"}}
     cluster.must("apply", "-f", "-", text=json.dumps(own))
-    apply = ("apply", "--server-side", "--field-manager=codeswarm", "-f", "-")
-    cluster.must(*apply, text=json.dumps(checks))
+    patch = ("patch", "configmap", "argocd-cm", "-n", cluster.namespace, "--patch-file")
+    cluster.must(*patch, str(file))
     get = ("get", "-n", cluster.namespace, "configmap", "argocd-cm", "-o", "json")
     data = json.loads(cluster.must(*get))["data"]
     assert data == {**own["data"], **checks["data"]}
