@@ -10,11 +10,21 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 _PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 _PROC = Path("/proc")
+
+
+@dataclass(frozen=True)
+class Spared:
+    """An agent's own process, which outlives turns."""
+
+    pid: int
+    folder: Path
+    """Where its programs lie: what runs one of them below it is its helper, and spared as well."""
 
 
 def become_subreaper() -> bool:
@@ -53,34 +63,57 @@ def descendants() -> list[int]:
     return found
 
 
-def kill_descendants() -> None:
-    """Send SIGKILL to everything below this process, and do not wait."""
-    for pid in descendants():
+def kill_descendants(spared: Collection[Spared] = ()) -> None:
+    """Send SIGKILL to everything below this process that is not spared, and do not wait."""
+    for pid in _unspared(spared):
         _kill(pid)
 
 
-def end_descendants(timeout: float = 5.0) -> bool:
-    """Kill and reap everything below this process; whether all of it went in time.
+def end_descendants(timeout: float = 5.0, spared: Collection[Spared] = ()) -> bool:
+    """Kill and reap everything below this process that is not spared; whether it went in time.
 
-    Nothing else of this process may be waiting for a child meanwhile.
+    Nothing else of this process may be waiting for a child meanwhile, but for spared ones.
 
     Args:
         timeout: seconds.
     """
     deadline = time.monotonic() + timeout
     pause = 0.0005
+    kept = {one.pid for one in spared}
     while True:
-        alive = descendants()
-        for pid in alive:
+        for pid in _unspared(spared):
             _kill(pid)
         for pid in children_of(os.getpid()):
-            _reap(pid)
-        if not children_of(os.getpid()):
+            if pid not in kept:
+                _reap(pid)
+        if not _unspared(spared):
             return True
         if time.monotonic() >= deadline:
             return False
         time.sleep(pause)
         pause = min(pause * 2, 0.05)
+
+
+def _unspared(spared: Collection[Spared]) -> list[int]:
+    """Everything below this process but agents and their helpers."""
+    if not spared:
+        return descendants()
+    helpers: set[int] = set()
+    for one in spared:
+        helpers.add(one.pid)
+        waiting = [one.pid]
+        while waiting:
+            children = children_of(waiting.pop())
+            waiting += children
+            helpers.update(pid for pid in children if _runs_from(pid, one.folder))
+    return [pid for pid in descendants() if pid not in helpers]
+
+
+def _runs_from(pid: int, folder: Path) -> bool:
+    try:
+        return folder in (_PROC / str(pid) / "exe").readlink().parents
+    except OSError:
+        return False
 
 
 def kill_marked(marks: Mapping[str, str]) -> int:

@@ -20,6 +20,21 @@ class TurnError(Exception):
         self.retry_after = retry_after
 
 
+class RuntimeUnusable(Exception):
+    """The agent cannot be started here, and will not be by trying again; fit for people.
+
+    Args:
+        reason: a condition's reason, e.g. ``AgentNotInstalled``, ``AgentTooOld``,
+            ``CredentialMissing``, ``AgentConfigInvalid``.
+        message: what is missing, and what would help.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
 class Interrupted(Exception):
     """Somebody asked the turn to end; ``reason`` is theirs (Timeout, Cancelled, Stopped, ...)."""
 

@@ -14,6 +14,7 @@ from typing import Any
 from worker import records
 from worker.children import kill_descendants
 from worker.config import Config
+from worker.errors import RuntimeUnusable
 from worker.inbox import Fault, Inbox
 from worker.log import complain
 from worker.mailbox import open_wake
@@ -21,6 +22,7 @@ from worker.outbox import Outbox
 from worker.records import ControlPayload, ControlRecord
 from worker.runner import Runner
 from worker.runtimes.base import Runtime
+from worker.scope import Answer
 from worker.turn import STOPPED, Turns, lost
 
 STOP_SECONDS = 8.0
@@ -97,11 +99,22 @@ class Loop:
         agent = self._config.agent
         first = self._config.system_prompt and not agent.fresh_thread_per_prompt
         self._tell("starting", pid=os.getpid())
-        self._runtime.start()
+        try:
+            self._runtime.start()
+        except RuntimeUnusable as error:
+            self._unusable(error)
+            return
         self._runner.start(f"{self._config.job}.system" if first else "")
         if not first:
             self._ready()
         self._look()
+
+    def _unusable(self, error: RuntimeUnusable) -> None:
+        """Leave, and say why: another worker in this place would do no better."""
+        complain(f"the agent cannot be started: {error.message}")
+        told = {"class": "runtime", "reason": error.reason, "message": error.message}
+        self._outbox.emit(records.AGENT_ERROR, {**told, "will_retry": False})
+        self._reason, self._exit_code = error.reason, 1
 
     def _ready(self) -> None:
         self._announced = True
@@ -196,8 +209,8 @@ class Loop:
 
     def _approve(self, payload: ControlPayload) -> None:
         decision = payload.get("decision") or "deny"
-        by = payload.get("by", "")
-        self._runner.answer(payload.get("request_id", ""), decision, by)
+        answer = Answer(decision, payload.get("by", ""), payload.get("reason", ""))
+        self._runner.answer(payload.get("request_id", ""), answer)
 
     def _steer(self, payload: ControlPayload) -> None:
         injection = payload.get("injection_id")

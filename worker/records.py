@@ -88,9 +88,9 @@ class ControlPayload(TypedDict):
 
     action: str
     injection_id: NotRequired[str]  # interrupt, steer: only if this is the running turn
-    reason: NotRequired[str]  # interrupt: Timeout, Stalled, Cancelled, Superseded, ...
+    reason: NotRequired[str]  # interrupt: Timeout, Stalled, ...; approval: the person's
     request_id: NotRequired[str]  # approval
-    decision: NotRequired[str]  # approval: approve | deny
+    decision: NotRequired[str]  # approval: one of those offered
     by: NotRequired[str]  # approval: who decided
     content: NotRequired[str]  # steer
 
@@ -123,7 +123,10 @@ COMMAND_COMPLETED = "command_completed"
 state?: merged|conflict|resolved|already}`` (the last three for source merge)"""
 FILECHANGE_STARTED = "filechange_started"  # {item, path, kind: add|update|delete}
 FILECHANGE_COMPLETED = "filechange_completed"  # {item, path, kind, status}
-EXEC_APPROVAL_REQUIRED = "exec_approval_required"  # {request_id, command, cwd, reason?}
+EXEC_APPROVAL_REQUIRED = "exec_approval_required"
+"""``{request_id, kind: command|file-change|tool, decisions: [approve|approve-session|
+approve-always|deny|cancel], cwd, command?, tool?, arguments_digest? (SHA-256, hex), reason?, diff?,
+paths?, amendments? (what approve-always would allow)}``"""
 EXEC_APPROVAL_RESOLVED = "exec_approval_resolved"  # {request_id, decision, by?}
 USAGE = "usage"
 """``{session, model, total: Tokens, last: Tokens, context_window?}``: ``total`` counts from the
@@ -135,7 +138,7 @@ TURN_COMPLETE = "turn_complete"
 """``{status: completed|failed|interrupted, answer (the final assistant text, at most 64 KiB),
 error?: {class: task|infrastructure|quota|overloaded|auth|branch_conflict|interrupted, message,
 retry_after_seconds?}, reason?}``: always the last record of an injection."""
-AGENT_ERROR = "agent_error"  # {class, message, will_retry}
+AGENT_ERROR = "agent_error"  # {class, message, will_retry, reason?}
 SESSION_TRACE = "session_trace"  # raw runtime traffic, only with CODESWARM_CAPTURE_ALL_SESSION=1
 
 EVENTS = frozenset(

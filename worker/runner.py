@@ -9,7 +9,7 @@ from typing import Protocol
 
 from worker.records import UserRecord
 from worker.runtimes.base import Runtime
-from worker.scope import TurnScope
+from worker.scope import Answer, TurnScope
 
 
 class TurnsLike(Protocol):
@@ -56,7 +56,7 @@ class Runner:
     def start(self, system_prompt: str = "") -> None:
         """Begin; ``system_prompt`` is the injection of the first turn, if there is to be one."""
         if system_prompt:
-            self._current, self._scope = system_prompt, TurnScope()
+            self._current, self._scope = system_prompt, TurnScope(self._runtime.processes)
         self._thread.start()
 
     @property
@@ -85,11 +85,11 @@ class Runner:
             scope.interrupt(reason)
             self._runtime.interrupt()
 
-    def answer(self, request_id: str, decision: str, by: str) -> None:
+    def answer(self, request_id: str, answer: Answer) -> None:
         """Answer a question of the running turn."""
         scope = self._scope
         if scope is not None:
-            scope.answer(request_id, decision, by)
+            scope.answer(request_id, answer)
 
     def steer(self, injection: str | None, content: str) -> bool:
         """Add to the running turn, if it is this one; whether that was possible."""
@@ -147,7 +147,8 @@ class Runner:
             if self._stopping:
                 return None
             record = self._waiting.popleft()
-            self._current, self._scope = record["injection_id"], TurnScope()
+            self._current = record["injection_id"]
+            self._scope = TurnScope(self._runtime.processes)
             return record
 
     def _settle(self) -> None:

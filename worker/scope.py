@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from worker.children import end_descendants, kill_descendants
+from worker.children import Spared, end_descendants, kill_descendants
 from worker.errors import Interrupted
 
 OUTPUT_TAIL_BYTES = 8 << 10
@@ -33,14 +33,45 @@ class Finished:
     seconds: float
 
 
-class TurnScope:
-    """One turn's processes, pauses and questions."""
+@dataclass(frozen=True)
+class Answer:
+    """A person's or rule's answer to a question."""
 
-    def __init__(self) -> None:
+    decision: str
+    """One of those offered: approve, approve-session, approve-always, deny or cancel."""
+    by: str = ""
+    reason: str = ""
+
+    @property
+    def approved(self) -> bool:
+        """Whether the agent may go on with it."""
+        return self.decision.startswith("approve")
+
+
+class TurnScope:
+    """One turn's processes, pauses and questions.
+
+    Args:
+        spared: the agent's own processes, which no interruption and no sweep ends.
+    """
+
+    def __init__(self, spared: Callable[[], Sequence[Spared]] = lambda: ()) -> None:
         self._changed = threading.Condition()
+        self._spared = spared
         self._reason: str | None = None
-        self._answers: dict[str, tuple[str, str]] = {}
+        self._answers: dict[str, Answer] = {}
+        self._watcher: Callable[[], None] = lambda: None
         self._spawned = False
+
+    def spawned(self) -> None:
+        """Somebody starts processes in this turn by other ways than ``run``: sweep them too."""
+        self._spawned = True
+
+    def watch(self, watcher: Callable[[], None]) -> None:
+        """Have ``watcher`` called (any thread) after an interruption and after each answer."""
+        with self._changed:
+            self._watcher = watcher
+        watcher()
 
     def interrupt(self, reason: str) -> None:
         """End the turn as soon as possible (any thread); only the first reason counts."""
@@ -48,14 +79,27 @@ class TurnScope:
             if self._reason is None:
                 self._reason = reason
             self._changed.notify_all()
+            watcher = self._watcher
+        watcher()
         if self._spawned:
-            kill_descendants()
+            kill_descendants(self._spared())
 
-    def answer(self, request_id: str, decision: str, by: str = "") -> None:
-        """Give the answer to a question (any thread), asked already or not."""
+    def answer(self, request_id: str, answer: Answer) -> None:
+        """Give the answer to a question (any thread), asked already or not; the first counts."""
         with self._changed:
-            self._answers.setdefault(request_id, (decision, by))
+            self._answers.setdefault(request_id, answer)
             self._changed.notify_all()
+            watcher = self._watcher
+        watcher()
+
+    def answer_to(self, request_id: str) -> Answer | None:
+        """The answer to a question, if there is one already."""
+        return self._answers.get(request_id)
+
+    @property
+    def reason(self) -> str | None:
+        """Why the turn is to end; None as long as it is not."""
+        return self._reason
 
     @property
     def interrupted(self) -> bool:
@@ -76,8 +120,8 @@ class TurnScope:
             self._changed.wait_for(lambda: self._reason is not None, seconds)
         self.check()
 
-    def wait_answer(self, request_id: str) -> tuple[str, str]:
-        """Wait for the answer to a question: the decision, and who made it.
+    def wait_answer(self, request_id: str) -> Answer:
+        """Wait for the answer to a question.
 
         Raises: Interrupted.
         """
@@ -129,7 +173,7 @@ class TurnScope:
         if not self._spawned:
             return True
         self._spawned = False
-        return end_descendants()
+        return end_descendants(spared=self._spared())
 
 
 class _Tail:

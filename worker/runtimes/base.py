@@ -2,18 +2,68 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from worker import records
-from worker.scope import OUTPUT_TAIL_BYTES, Finished, TurnScope
+from worker.children import Spared
+from worker.scope import OUTPUT_TAIL_BYTES, Answer, Finished, TurnScope
 
 Emit = Callable[[str, "dict[str, Any]"], None]
 """Adds one event with its data to the turn's records."""
+
+
+MAX_COMMAND_CHARS = 16_384
+MAX_DIFF_CHARS = 131_072
+MAX_PATHS = 200
+MAX_AMENDMENTS = 20
+MAX_SHORT_CHARS = 4_096
+"""Limits of an Approval's fields (crds/approvals.yaml)."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """What an agent wants to do and must not do by itself."""
+
+    kind: str
+    """command, file-change or tool."""
+    cwd: str
+    command: str = ""
+    tool: str = ""
+    arguments: Any = None
+    """As the runtime gave them; only their digest is told."""
+    reason: str = ""
+    diff: str = ""
+    paths: Sequence[str] = ()
+    decisions: Sequence[str] = ("approve", "deny")
+    amendments: Sequence[str] = ()
+
+    def told(self, request_id: str) -> dict[str, Any]:
+        """The data of ``exec_approval_required``, cut to what an Approval can hold."""
+        arguments = self.arguments
+        if arguments is None:
+            arguments = {"command": self.command, "paths": list(self.paths), "diff": self.diff}
+        text = json.dumps(arguments, sort_keys=True, separators=(",", ":"), default=str)
+        data = {
+            "request_id": request_id,
+            "kind": self.kind,
+            "decisions": list(self.decisions),
+            "cwd": self.cwd[:MAX_SHORT_CHARS],
+            "arguments_digest": hashlib.sha256(text.encode("utf-8", "replace")).hexdigest(),
+            "command": self.command[:MAX_COMMAND_CHARS],
+            "tool": self.tool[:256],
+            "reason": self.reason[:MAX_SHORT_CHARS],
+            "diff": self.diff[:MAX_DIFF_CHARS],
+            "paths": [path[:MAX_SHORT_CHARS] for path in self.paths[:MAX_PATHS]],
+            "amendments": [text[:MAX_SHORT_CHARS] for text in self.amendments[:MAX_AMENDMENTS]],
+        }
+        return {name: value for name, value in data.items() if value or name == "cwd"}
 
 
 @dataclass(frozen=True)
@@ -24,6 +74,7 @@ class TurnContext:
     kind: str
     """work, plan, integration, prompt, or system (the swarm's system prompt)."""
     workdir: Path
+    """The checkout; its git folder, outside it, is ``<base>/git``."""
     scope: TurnScope
     emit: Emit
     flush: Callable[[], None]
@@ -78,28 +129,37 @@ class TurnContext:
         self.emit(records.COMMAND_COMPLETED, {**told, **result})
         return done
 
-    def ask(self, command: str, reason: str = "") -> bool:
-        """Ask for approval of a command and wait; whether it was approved.
+    def ask(self, question: Question) -> Answer:
+        """Ask for approval and wait for the answer.
 
         Under the approval policy ``never`` nothing is asked: the answer is no.
 
         Raises: Interrupted.
         """
         if self.approval_policy == "never":
-            return False
+            return Answer("deny", by="policy")
+        request_id = self.put(question)
+        answer = self.scope.wait_answer(request_id)
+        self.resolved(request_id, answer)
+        return answer
+
+    def put(self, question: Question) -> str:
+        """Ask for approval and do not wait; the question's id, for ``scope.answer_to``."""
         self.accept()
         request_id = self.item()
-        request = {"request_id": request_id, "command": command, "cwd": str(self.workdir)}
-        self.emit(
-            records.EXEC_APPROVAL_REQUIRED, {**request, **({"reason": reason} if reason else {})}
-        )
+        self.emit(records.EXEC_APPROVAL_REQUIRED, question.told(request_id))
         self.emit(records.THREAD_STATUS, {"status": "waiting_approval"})
         self.flush()
-        decision, by = self.scope.wait_answer(request_id)
-        resolved = {"request_id": request_id, "decision": decision}
-        self.emit(records.EXEC_APPROVAL_RESOLVED, {**resolved, **({"by": by} if by else {})})
+        return request_id
+
+    def resolved(self, request_id: str, answer: Answer) -> None:
+        """The agent has the answer: confirm it. Call it once the agent was told."""
+        told = {"request_id": request_id, "decision": answer.decision}
+        self.emit(
+            records.EXEC_APPROVAL_RESOLVED, {**told, **({"by": answer.by} if answer.by else {})}
+        )
         self.emit(records.THREAD_STATUS, {"status": "active"})
-        return decision == "approve"
+        self.flush()
 
 
 class Runtime(ABC):
@@ -108,7 +168,7 @@ class Runtime(ABC):
     def start(self) -> None:  # noqa: B027 - a runtime without a process has nothing to do
         """Get ready, before the first turn.
 
-        Raises: TurnError.
+        Raises: RuntimeUnusable.
         """
 
     @abstractmethod
@@ -124,6 +184,10 @@ class Runtime(ABC):
     def steer(self, content: str) -> bool:
         """Add to the running turn (the loop's thread); whether this runtime can."""
         return False
+
+    def processes(self) -> Sequence[Spared]:
+        """The agent's own processes, which outlive turns (any thread)."""
+        return ()
 
     def close(self) -> None:  # noqa: B027 - a runtime without a process has nothing to do
         """End what ``start`` began."""

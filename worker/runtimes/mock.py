@@ -20,7 +20,7 @@ from typing import Any
 from worker import records
 from worker.errors import TurnError
 from worker.report import task_result
-from worker.runtimes.base import Runtime, TurnContext
+from worker.runtimes.base import Question, Runtime, TurnContext
 from worker.runtimes.files import write_file
 from worker.runtimes.script import TOKEN_NAMES, Step, steps_of
 
@@ -157,7 +157,13 @@ def _run(turn: _Turn, command: str) -> None:
 
 
 def _ask(turn: _Turn, value: Mapping[str, str]) -> None:
-    if turn.context.ask(value["command"], value.get("reason", "")):
+    question = Question(
+        kind="command",
+        cwd=str(turn.context.workdir),
+        command=value["command"],
+        reason=value.get("reason", ""),
+    )
+    if turn.context.ask(question).approved:
         turn.context.run_command(value["command"])
     else:
         _say(turn, f"Not approved, so not run: {value['command']}")
