@@ -42,6 +42,16 @@ class AgentConfig:
 
 
 @dataclass(frozen=True)
+class Persona:
+    """Standing instructions of the agent, and files that it may look up."""
+
+    instructions: str = ""
+    """The baseline and the persona's own text, Markdown; empty: none."""
+    skills: Mapping[str, str] = field(default_factory=dict)
+    """Text by path relative to the skills folder, e.g. ``review/SKILL.md``."""
+
+
+@dataclass(frozen=True)
 class Config:
     """One worker's settings."""
 
@@ -60,11 +70,20 @@ class Config:
     swarm_uid: str = ""
     agent: AgentConfig = field(default_factory=AgentConfig)
     system_prompt: str = ""
+    persona: Persona = field(default_factory=Persona)
     hint: Path | None = None
     """FIFO to poke after the outbox grew."""
     heartbeat_seconds: float = 1.0
     env: Mapping[str, str] = field(default_factory=dict)
     """What the agent's commands get beside the worker's own environment; secrets included."""
+    secret_names: frozenset[str] | None = None
+    """Those of ``env`` whose values must not be told; None: all."""
+
+    @property
+    def secrets(self) -> list[str]:
+        """Values that no record may hold."""
+        names = self.secret_names
+        return [value for name, value in self.env.items() if names is None or name in names]
 
     @property
     def inbox(self) -> Path:
@@ -117,9 +136,11 @@ def load(base: Path, environ: MutableMapping[str, str]) -> Config:
         swarm_uid=reader.text("swarm_uid"),
         agent=_agent(_Reader(reader.table("agent"), "worker.json: agent")),
         system_prompt=reader.text("systemPrompt"),
+        persona=_persona(_Reader(reader.table("persona"), "worker.json: persona")),
         hint=Path(hint) if hint else None,
         heartbeat_seconds=max(0.05, reader.number("heartbeatSeconds", 1.0)),
         env=take_env(base / "env"),
+        secret_names=_secret_names(data.get("secretNames")),
     )
 
 
@@ -190,6 +211,21 @@ def _agent(reader: _Reader) -> AgentConfig:
         codex=reader.table("codex"),
         claude=reader.table("claude"),
     )
+
+
+def _persona(reader: _Reader) -> Persona:
+    skills = reader.table("skills")
+    if not all(isinstance(text, str) for text in skills.values()):
+        raise ConfigError("worker.json: persona: skills must be texts by path")
+    return Persona(instructions=reader.text("instructions"), skills=skills)
+
+
+def _secret_names(value: Any) -> frozenset[str] | None:
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise ConfigError("worker.json: secretNames must be a list of names")
+    return frozenset(value)
 
 
 class _Reader:

@@ -18,6 +18,7 @@ from worker.errors import RuntimeUnusable
 from worker.inbox import Fault, Inbox
 from worker.log import complain
 from worker.mailbox import open_wake
+from worker.masking import Masker
 from worker.outbox import Outbox
 from worker.records import ControlPayload, ControlRecord
 from worker.runner import Runner
@@ -43,7 +44,8 @@ class Loop:
     def __init__(self, config: Config, runtime: Runtime, environ: Mapping[str, str]) -> None:
         self._config = config
         self._runtime = runtime
-        self._outbox = Outbox(config.outbox, config.job, config.node, config.hint)
+        masker = Masker(config.secrets)
+        self._outbox = Outbox(config.outbox, config.job, config.node, config.hint, masker)
         history = self._outbox.history
         self._unfinished = sorted(history.started - history.completed)
         system = f"{config.job}.system"

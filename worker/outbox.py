@@ -13,6 +13,7 @@ from typing import Any
 
 from worker import records
 from worker.mailbox import is_torn, poke
+from worker.masking import Masker
 
 _SEQ = re.compile(rb'\{"seq":(\d{1,18}),')
 _CHUNK = 1 << 20
@@ -38,9 +39,18 @@ class Outbox:
         path: the outbox file; made if missing.
         job, node: go into every record.
         hint: FIFO that gets ``<job>\\n`` after every write, or None.
+        masker: takes secrets out of every record but ``task_complete``, which says what git says.
     """
 
-    def __init__(self, path: Path, job: str, node: str, hint: Path | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        job: str,
+        node: str,
+        hint: Path | None = None,
+        masker: Masker | None = None,
+    ) -> None:
+        self._masker = masker or Masker()
         self._names = f'"job_id":{_encode(job)},"node_id":{_encode(node)}'
         self._hint = hint
         self._word = job.encode() + b"\n"
@@ -56,6 +66,8 @@ class Outbox:
     def emit(self, event: str, data: dict[str, Any], injection_id: str | None = None) -> None:
         """Add a record; it reaches the file with the next ``flush``."""
         body = _encode(data)
+        if self._masker.finds(body) and event != records.TASK_COMPLETE:
+            body = _encode(self._masker.mask_all(data))
         injection = "null" if injection_id is None else _encode(injection_id)
         with self._lock:
             self._seq += 1

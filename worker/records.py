@@ -139,7 +139,9 @@ TURN_COMPLETE = "turn_complete"
 error?: {class: task|infrastructure|quota|overloaded|auth|branch_conflict|interrupted, message,
 retry_after_seconds?}, reason?}``: always the last record of an injection."""
 AGENT_ERROR = "agent_error"  # {class, message, will_retry, reason?}
-SESSION_TRACE = "session_trace"  # raw runtime traffic, only with CODESWARM_CAPTURE_ALL_SESSION=1
+SESSION_TRACE = "session_trace"
+"""``{direction: "->" (to the agent)|"<-", text (at most 64 KiB characters), cut?: characters left
+out}``: raw traffic, only with ``CODESWARM_CAPTURE_ALL_SESSION=1``, credentials masked."""
 
 EVENTS = frozenset(
     {

@@ -12,6 +12,7 @@ from worker.config import BASE_VARIABLE, JOB_VARIABLE, NODE_VARIABLE, Config
 from worker.environ import clean_environ
 from worker.errors import Interrupted, TurnError
 from worker.log import complain
+from worker.masking import Masker
 from worker.outbox import Outbox
 from worker.records import UserRecord
 from worker.runtimes.base import Runtime, TurnContext
@@ -22,6 +23,8 @@ if TYPE_CHECKING:  # slow to load, and not needed for prompts without a reposito
     from worker.project import ProjectTurn
 
 MAX_ANSWER_BYTES = 64 << 10
+MAX_TRACE_CHARS = 64 << 10
+CAPTURE_VARIABLE = "CODESWARM_CAPTURE_ALL_SESSION"
 
 STOPPED = "Stopped"
 """Reason of turns that ended because the worker had to."""
@@ -46,6 +49,7 @@ class Turns:
         self._environ = environ
         marks = {name: environ[name] for name in (JOB_VARIABLE, NODE_VARIABLE, BASE_VARIABLE)}
         self._agent_env = {**clean_environ(environ), **config.env, **marks}
+        self._masker = Masker(config.secrets)
         self._identity: Identity | None = None
 
     def run(self, record: UserRecord, scope: TurnScope) -> bool:
@@ -141,7 +145,22 @@ class Turns:
             title=task.get("title", ""),
             branch=repository.get("branch", "") if repository else "",
             base_commit=repository["base_commit"] if repository else "",
+            tracer=self._tracer(injection),
         )
+
+    def _tracer(self, injection: str) -> Callable[[str, str], None] | None:
+        """Takes raw traffic of a turn, if it was asked for."""
+        if self._environ.get(CAPTURE_VARIABLE) != "1":
+            return None
+
+        def trace(direction: str, text: str) -> None:
+            masked = self._masker.mask_traffic(text)
+            told: dict[str, Any] = {"direction": direction, "text": masked[:MAX_TRACE_CHARS]}
+            if len(masked) > MAX_TRACE_CHARS:
+                told["cut"] = len(masked) - MAX_TRACE_CHARS
+            self._outbox.emit(records.SESSION_TRACE, told, injection)
+
+        return trace
 
     def _prepare_folder(self) -> None:
         """A folder for prompts without a repository: theirs, and empty after a project's task."""

@@ -94,11 +94,23 @@ class TurnContext:
     title: str = ""
     branch: str = ""
     base_commit: str = ""
+    tracer: Callable[[str, str], None] | None = None
+    """Takes raw traffic with the model or the agent's process; None: nobody wants it."""
     _items: itertools.count[int] = field(default_factory=lambda: itertools.count(1))
 
     def item(self) -> str:
         """A new id for a message, command or file change within this turn."""
         return f"{self.injection_id}/{next(self._items)}"
+
+    def trace(self, direction: str, text: str) -> None:
+        """Tell raw traffic with the agent, if it is to be captured; from any thread.
+
+        Args:
+            direction: ``->`` to the agent, ``<-`` from it.
+            text: one message, as it went over the wire; secrets in it are masked.
+        """
+        if self.tracer is not None:
+            self.tracer(direction, text)
 
     def run_command(self, command: str, source: str = "agent", **extra: Any) -> Finished:
         """Run a shell command in the checkout and report it.

@@ -1,0 +1,83 @@
+"""Secrets that must not be told: every record of a worker goes through here before it is written.
+
+What an agent's commands print, what it quotes and what its runtime sends may hold the values of
+its environment.  They are replaced by ``[masked]`` wherever they appear whole.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import urllib.parse
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+MASK = "[masked]"
+MIN_CHARS = 8
+"""Shorter values are no secrets, and would blot out ordinary words."""
+MIN_LINE_CHARS = 20
+"""From this length on a line of a secret of several lines is masked by itself."""
+
+_TOKENS = re.compile(
+    r"""
+    (?P<keep>
+        \b(?:bearer|basic)\s+
+      | \\?"(?:x-)?(?:api[-_]?key|access[-_]?token|refresh[-_]?token|id[-_]?token|session[-_]?token
+          |client[-_]?secret|secret[-_]?access[-_]?key|password|authorization)\\?"\s*:\s*\\?"
+    )(?:bearer\s+|basic\s+)?[A-Za-z0-9._~+/=-]{8,}
+  | \b(?:sk|rk|pk|xox[abprs])-[A-Za-z0-9_-]{16,}
+  | \beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}
+  | \bgh[pousr]_[A-Za-z0-9]{20,}
+  | \bgithub_pat_[A-Za-z0-9_]{20,}
+  | \b(?:AKIA|ASIA)[0-9A-Z]{16}\b
+    """,
+    re.IGNORECASE | re.VERBOSE,
+)
+"""What looks like a credential, whoever's it is."""
+
+
+class Masker:
+    """Replaces known secrets.
+
+    Args:
+        secrets: their values; those shorter than ``MIN_CHARS`` are left alone.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        needles = {form for value in secrets for form in _forms(value)}
+        ordered = sorted(needles, key=lambda form: (-len(form), form))
+        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def finds(self, text: str) -> bool:
+        """Whether a text holds a known secret; the text may be JSON."""
+        return self._known is not None and self._known.search(text) is not None
+
+    def mask(self, text: str) -> str:
+        """The text without the known secrets."""
+        return text if self._known is None else self._known.sub(MASK, text)
+
+    def mask_all(self, value: Any) -> Any:
+        """JSON data with every text in it masked."""
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, dict):
+            return {self.mask(str(name)): self.mask_all(item) for name, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.mask_all(item) for item in value]
+        return value
+
+    def mask_traffic(self, text: str) -> str:
+        """Raw traffic without the known secrets and without what looks like a credential."""
+        return _TOKENS.sub(lambda found: (found.group("keep") or "") + MASK, self.mask(text))
+
+
+def _forms(value: str) -> Iterator[str]:
+    """How a secret may be spelled: as it is, in JSON, in a URL, line by line."""
+    whole = value.strip()
+    lines = [line.strip() for line in whole.splitlines()] if "\n" in whole else []
+    texts = [whole] if len(whole) >= MIN_CHARS else []
+    for text in texts + [line for line in lines if len(line) >= MIN_LINE_CHARS]:
+        yield text
+        yield json.dumps(text)[1:-1]
+        yield json.dumps(text, ensure_ascii=False)[1:-1]
+        yield urllib.parse.quote(text, safe="")
