@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cli import ages, outline, table
+from cli.money import money
 from cli.render import said
 
 if TYPE_CHECKING:
@@ -72,11 +73,12 @@ def _swarm(client: Client, obj: Resource, status: Mapping[str, Any], now: float)
             worker.get("job", ""),
             worker.get("handle", ""),
             ages.age(worker.get("readyAt") or worker.get("launchedAt"), now),
+            money(worker.get("costUsd")),
             _reason(worker),
         ]
         for worker in status.get("workers") or []
     ]
-    headers = ["INDEX", "PHASE", "TASK", "JOB", "HANDLE", "SINCE", "REASON"]
+    headers = ["INDEX", "PHASE", "TASK", "JOB", "HANDLE", "SINCE", "COST", "REASON"]
     yield from _table("Workers", headers, rows)
 
 
@@ -95,8 +97,8 @@ def _usage(status: Mapping[str, Any]) -> list[tuple[str, Any]]:
 
 
 def _cost(status: Mapping[str, Any]) -> str:
-    cost = status.get("costUsd")
-    return "" if not cost else cost if cost == "unpriced" else f"{cost} USD"
+    cost, model = money(status.get("costUsd")), status.get("pricingModel")
+    return f"{cost} ({model})" if cost and model and model != cost else cost
 
 
 def _project(client: Client, obj: Resource, status: Mapping[str, Any], now: float) -> Iterator[str]:
@@ -116,7 +118,9 @@ def _project(client: Client, obj: Resource, status: Mapping[str, Any], now: floa
     name, namespace = obj["metadata"]["name"], obj["metadata"].get("namespace", "default")
     tasks = [t for t in client.list("Task", namespace) if t["spec"].get("project") == name]
     yield from _table(
-        f"Tasks ({len(tasks)})", ["NAME", "PHASE", "ATTEMPT", "TITLE", "REASON"], _tasks(tasks)
+        f"Tasks ({len(tasks)})",
+        ["NAME", "PHASE", "ATTEMPT", "COST", "TITLE", "REASON"],
+        _tasks(tasks),
     )
     merges = [
         [merge.get("task", ""), merge.get("state", ""), (merge.get("commit") or "")[:10]]
@@ -140,6 +144,7 @@ def _tasks(tasks: list[Resource]) -> list[list[str]]:
                 task["metadata"]["name"],
                 status.get("phase", ""),
                 str(attempts[-1]["number"]) if attempts else "",
+                money(status.get("costUsd")),
                 task["spec"].get("title", ""),
                 why,
             ]
@@ -193,11 +198,12 @@ def _attempts(status: Mapping[str, Any], now: float) -> Iterator[str]:
             ages.age(a.get("startedAt") or a.get("assignedAt"), now),
             _took(a),
             (a.get("headCommit") or "")[:10],
+            money(a.get("costUsd")),
             _reason(a),
         ]
         for a in status.get("attempts") or []
     ]
-    headers = ["NUMBER", "STATE", "CLASS", "WORKER", "STARTED", "TOOK", "HEAD", "REASON"]
+    headers = ["NUMBER", "STATE", "CLASS", "WORKER", "STARTED", "TOOK", "HEAD", "COST", "REASON"]
     folded = (status.get("folded") or {}).get("attempts")
     title = f"Attempts ({folded} older ones not shown)" if folded else "Attempts"
     yield from _table(title, headers, rows)

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli import ages, overview
+from cli.money import money
 from cli.table import cell
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ def _projects(seen: Overview) -> Table:
                 Text(f"{done}/{total}"),
                 ProgressBar(total=max(total, 1), completed=done, width=BAR_WIDTH),
                 _text(status.get("branch") or ""),
-                _text(status.get("costUsd") or ""),
+                _text(money(status.get("costUsd"))),
             ]
         )
     return _table("PROJECT,PHASE,DONE,,BRANCH,COST", rows, "BRANCH")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cli import ages, hindrances
+from cli.money import money
 from controller.resources.conditions import find
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def swarm_rows(overview: Overview) -> list[list[str]]:
                 status.get("ready") or f"0/{swarm['spec'].get('replicas', 1)}",
                 str(status.get("busyReplicas", 0)),
                 effective.get("runtime", ""),
-                status.get("costUsd") or "",
+                money(status.get("costUsd")),
                 reason_of(swarm),
             ]
         )
@@ -113,7 +114,7 @@ def project_rows(overview: Overview) -> list[list[str]]:
                 str(counts.get("running", 0)),
                 str(counts.get("failed", 0)),
                 status.get("branch") or "",
-                status.get("costUsd") or "",
+                money(status.get("costUsd")),
                 reason_of(project) or held.get((space_of(project), name_of(project)), ""),
             ]
         )

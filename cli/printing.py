@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cli import ages, jsonpath, table
 from cli.errors import CliError
+from cli.money import money
 from cli.selectors import reference
 
 if TYPE_CHECKING:
@@ -90,6 +91,8 @@ def _cell(column: Column, values: Sequence[Any], now: float) -> str:
         return ""
     if column.type == "date":
         return ages.age(str(values[0]), now)
+    if column.path.endswith(".costUsd"):
+        return money(values[0])
     return ",".join(jsonpath.as_text(value) for value in values)
 
 

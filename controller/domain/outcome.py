@@ -82,6 +82,7 @@ _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
 _LIMITS = {
     "Timeout": "the turn took longer than timeoutSeconds (a project's taskTimeoutSeconds)",
     "Stalled": "nothing was heard of the turn for stallTimeoutSeconds",
+    "BudgetExceeded": "the budget is used up; the task begins anew once it is raised",
 }
 _INTERRUPTIONS: dict[str, FailureClass] = {
     "Timeout": FailureClass.TIMEOUT,
@@ -89,6 +90,7 @@ _INTERRUPTIONS: dict[str, FailureClass] = {
     "Cancelled": FailureClass.CANCELLED,
     "Superseded": FailureClass.SUPERSEDED,
     "Suspended": FailureClass.SUPERSEDED,
+    "BudgetExceeded": FailureClass.SUPERSEDED,
     "Replaced": FailureClass.SUPERSEDED,
     "Refused": FailureClass.REFUSED,
     "Denied": FailureClass.REFUSED,

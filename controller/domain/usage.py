@@ -8,7 +8,7 @@ new session (whose totals start again at zero) adds to the old one's.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -167,12 +167,6 @@ def merge_since(
 ) -> tuple[Entry, ...]:
     """``merge``, without what arrives for attempts that have been folded."""
     return merge(ledger, (e for e in new if e.source.attempt >= keep_from_attempt))
-
-
-def unpriced(ledger: Iterable[Entry], priced_models: Collection[str]) -> tuple[str, ...]:
-    """The models that used tokens and have no price, sorted; an unnamed one is ``(unknown)``."""
-    names = {found.model for found in ledger if found.usage and found.model not in priced_models}
-    return tuple(sorted(name or "(unknown)" for name in names))
 
 
 def to_status(usage: Usage) -> dict[str, int]:

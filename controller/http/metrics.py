@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from decimal import Decimal, InvalidOperation
 from importlib import metadata
 
 from prometheus_client.core import (
@@ -20,11 +19,11 @@ from prometheus_client.core import (
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector, CollectorRegistry
 
+from controller.domain.cost import UNPRICED, parse
 from controller.domain.usage import Usage
 from controller.http.counts import Histograms
 from controller.http.health import Health
 from controller.http.monitor import Monitor
-from controller.http.tokens import costs
 from controller.reconcile.context import Context
 
 Requests = Callable[[], Mapping[tuple[str, str, int], int]]
@@ -109,7 +108,7 @@ class ControllerCollector(Collector):
         )  # fmt: skip
         cost: dict[tuple[str, ...], float] = {
             (s.namespace, s.swarm, s.project, s.model): float(value)
-            for s, value in costs(tokens.totals, ctx.settings.model_pricing)
+            for s, value in tokens.costs.items()
         }
         yield _counter("cost_usd", "Cost of those tokens, for models with a price.", _SPENDER, cost)
 
@@ -140,12 +139,20 @@ def _world(ctx: Context) -> Iterator[Metric]:
         _by_kind({at: project.used for at, project in projects.items()}),
     )  # fmt: skip
     yield _gauge(
-        "swarm_cost_usd", "status.costUsd of a Swarm.", ("namespace", "swarm"),
+        "swarm_cost_usd", "The priced part of a Swarm's cost.", ("namespace", "swarm"),
         _dollars({at: swarm.cost for at, swarm in swarms.items()}),
     )  # fmt: skip
     yield _gauge(
-        "project_cost_usd", "status.costUsd of a Project.", ("namespace", "project"),
+        "project_cost_usd", "The priced part of a Project's cost.", ("namespace", "project"),
         _dollars({at: project.cost for at, project in projects.items()}),
+    )  # fmt: skip
+    yield _gauge(
+        "swarm_cost_incomplete", "1: a Swarm's usage is in part without a price.",
+        ("namespace", "swarm"), _incomplete({at: swarm.cost for at, swarm in swarms.items()}),
+    )  # fmt: skip
+    yield _gauge(
+        "project_cost_incomplete", "1: a Project's usage is in part without a price.",
+        ("namespace", "project"), _incomplete({at: p.cost for at, p in projects.items()}),
     )  # fmt: skip
 
 
@@ -154,13 +161,12 @@ def _by_kind(used: Mapping[tuple[str, ...], Usage]) -> dict[tuple[str, ...], int
 
 
 def _dollars(costs: Mapping[tuple[str, ...], str]) -> dict[tuple[str, ...], float]:
-    found = {}
-    for at, text in costs.items():
-        try:
-            found[at] = float(Decimal(text))
-        except InvalidOperation:
-            continue  # none, or a price is missing
-    return found
+    found = {at: parse(text) for at, text in costs.items()}
+    return {at: float(cost) for at, cost in found.items() if cost is not None}
+
+
+def _incomplete(costs: Mapping[tuple[str, ...], str]) -> dict[tuple[str, ...], float]:
+    return {at: float(text.endswith(UNPRICED)) for at, text in costs.items() if text}
 
 
 Values = Mapping[tuple[str, ...], float]

@@ -1,4 +1,4 @@
-"""Tokens as counters: what was used since the controller's start, by swarm, project and model.
+"""Tokens and cost as counters: what was used since the start, by swarm, project and model.
 
 Status says what an object has used altogether; that total goes with the object, and its models
 are not told apart there.  A counter must only rise, so here each increase of an attempt's totals
@@ -7,24 +7,25 @@ is added once, as it is observed, and what was there at the start is where count
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
+from controller.domain.cost import EXACT, NO_COST, parse
 from controller.domain.usage import ZERO, Usage, from_status
 from controller.reconcile.infos import SwarmInfo, TaskInfo
 from controller.reconcile.world import World
-from controller.resources.settings import ModelPrice, price_key
 from controller.store.base import Key
 
 MAX_MODELS = 100
 """Names of models come from agents: so many are told apart, the rest is ``other``."""
 MAX_NAME = 64
 UNKNOWN, OTHER = "unknown", "other"
-_MILLION = Decimal(10**6)
 
-Rows = dict[str, Usage]
+Rows = dict[str, tuple[Usage, Decimal]]
+"""By model: what was used, and what of it cost so far as it has a price."""
+NONE = (ZERO, NO_COST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +44,12 @@ class Tokens:
 
     def __init__(self) -> None:
         self.totals: dict[Spender, Usage] = {}
+        self.costs: dict[Spender, Decimal] = {}
+        """US dollars, of those who used something that has a price."""
         self._models: dict[str, str] = {}
         self._open: dict[str, tuple[int, Rows]] = {}
         """By uid of a Task: the number of its open attempt, and what is counted of that."""
-        self._system: dict[Key, dict[str, Usage]] = {}
+        self._system: dict[Key, dict[str, Rows]] = {}
         """By swarm and job: what is counted of the system prompt's turns."""
 
     def task(
@@ -58,11 +61,11 @@ class Tokens:
                 self._open[info.uid] = (info.attempt, _rows(obj)[1])
             return
         number, counted = self._open.get(info.uid, (0, {}))
-        if info.usage != before.usage:
+        if info.shares != before.shares:
             swarm, rows = _rows(obj)
             if number != info.attempt:
                 counted = {}
-            self._add(info, swarm, rows, counted)
+            self._add(info.key.namespace, swarm, info.project, rows, counted)
             counted = rows
         elif number != info.attempt:
             counted = {}
@@ -71,16 +74,16 @@ class Tokens:
         else:
             self._open.pop(info.uid, None)
 
-    def _add(self, info: TaskInfo, swarm: str, rows: Rows, counted: Rows) -> None:
-        for model, used in rows.items():
-            more = used - counted.get(model, ZERO)
+    def _add(self, namespace: str, swarm: str, project: str, rows: Rows, counted: Rows) -> None:
+        for model, (used, cost) in rows.items():
+            before, paid = counted.get(model, NONE)
+            spender = Spender(namespace, swarm, project, self._model(model))
+            # Never less: a counter that falls would be taken for a restart.
+            more, dearer = ZERO.merge(used - before), max(NO_COST, EXACT.subtract(cost, paid))
             if more:
-                self._count(info.key.namespace, swarm, info.project, model, more)
-
-    def _count(self, namespace: str, swarm: str, project: str, model: str, more: Usage) -> None:
-        spender = Spender(namespace, swarm, project, self._model(model))
-        # Field by field never less: a counter that falls would be taken for a restart.
-        self.totals[spender] = self.totals.get(spender, ZERO) + ZERO.merge(more)
+                self.totals[spender] = self.totals.get(spender, ZERO) + more
+            if dearer:
+                self.costs[spender] = EXACT.add(self.costs.get(spender, NO_COST), dearer)
 
     def _model(self, name: str) -> str:
         found = self._models.get(name)
@@ -96,20 +99,17 @@ class Tokens:
         """A Swarm as it is now: the turns of its workers' system prompts."""
         status = obj.get("status") or {}
         now = {
-            row["job"]: from_status(row["usage"])
+            row["job"]: _by_model(row["systemUsage"])
             for row in status.get("workers") or ()
-            if row.get("usage")
+            if row.get("systemUsage")
         }
         counted = self._system.pop(info.key, {})
         if now:
             self._system[info.key] = now
         if initial:
             return
-        model = ((status.get("effective") or {}).get("agent") or {}).get("model", "")
-        for job, used in now.items():
-            more = used - counted.get(job, ZERO)
-            if more:
-                self._count(info.key.namespace, info.key.name, "", model, more)
+        for job, rows in now.items():
+            self._add(info.key.namespace, info.key.name, "", rows, counted.get(job, {}))
 
     def gone(self, info: TaskInfo) -> None:
         """A Task is not there any more."""
@@ -119,6 +119,7 @@ class Tokens:
         """Drop what belongs to swarms and projects that are gone, so that series do not pile up."""
         for spender in [s for s in self.totals if not _lives(world, s)]:
             del self.totals[spender]
+            self.costs.pop(spender, None)
         for key in [k for k in self._system if k not in world.swarms]:
             del self._system[key]
 
@@ -135,35 +136,14 @@ def _rows(obj: Mapping[str, Any]) -> tuple[str, Rows]:
     attempts = (obj.get("status") or {}).get("attempts") or ()
     if not attempts:
         return "", {}
+    return attempts[-1]["swarm"], _by_model(attempts[-1].get("usage") or ())
+
+
+def _by_model(sessions: Iterable[Mapping[str, Any]]) -> Rows:
     rows: Rows = {}
-    for session in attempts[-1].get("usage") or ():
+    for session in sessions:
         model = str(session.get("model", ""))
-        rows[model] = rows.get(model, ZERO) + from_status(session)
-    return attempts[-1]["swarm"], rows
-
-
-def costs(
-    totals: Mapping[Spender, Usage], prices: Mapping[str, ModelPrice]
-) -> Iterator[tuple[Spender, Decimal]]:
-    """US dollars of what has a price."""
-    for spender, used in totals.items():
-        price = prices.get(price_key(spender.model))
-        if price is not None:
-            yield spender, cost_of(used, price)
-
-
-def cost_of(used: Usage, price: ModelPrice) -> Decimal:
-    """US dollars; cached input is part of the input, reasoning of the output."""
-
-    def of(own: Decimal | None, other: Decimal) -> Decimal:
-        return other if own is None else own
-
-    plain = used.input - used.cached_input - used.cache_write
-    parts = (
-        (max(0, plain), price.input),
-        (used.cached_input, of(price.cached_input, price.input)),
-        (used.cache_write, of(price.cache_write, price.input)),
-        (max(0, used.output - used.reasoning_output), price.output),
-        (used.reasoning_output, of(price.reasoning_output, price.output)),
-    )
-    return sum((Decimal(count) * each for count, each in parts), Decimal(0)) / _MILLION
+        used, cost = rows.get(model, NONE)
+        more = parse(session.get("costUsd")) or NO_COST
+        rows[model] = used + from_status(session), EXACT.add(cost, more)
+    return rows

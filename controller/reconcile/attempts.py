@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any
 
+from controller.domain.cost import NOTHING, Spent, spent_of_row, text
 from controller.domain.prompts import Dependency, Previous, Work, retry_note, work_prompt
+from controller.domain.usage import to_status
 from controller.reconcile.context import Context
 from controller.reconcile.infos import OPEN_STATES, ProjectInfo, TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import unready
@@ -16,6 +19,7 @@ from controller.store.base import Resource
 from worker.records import IntegrationWork, RepositoryRef
 
 KEEP_ATTEMPTS = 10
+MAX_FOLDED = 50
 OLD_MESSAGE_BYTES = 200
 _OWN_FAILURES = frozenset({"Task", "Timeout"})
 
@@ -74,20 +78,37 @@ def _shortened(attempt: Mapping[str, Any]) -> dict[str, Any]:
     short = {k: v for k, v in attempt.items() if k != "dependencies"}
     if "message" in short:
         short["message"] = first_bytes(short["message"], OLD_MESSAGE_BYTES)
-    rows: dict[str, dict[str, Any]] = {}
-    for session in attempt.get("usage") or ():
-        model = session.get("model", "")
-        row = rows.setdefault(model, {"session": "", "model": model})
-        _add(row, session)
-    if rows:
-        short["usage"] = [rows[model] for model in sorted(rows)]
+    if attempt.get("usage"):
+        rows = _summed(attempt["usage"], ("model", "pricingModel"))
+        short["usage"] = [{"session": "", "model": "", **row} for row in rows]
     return short
 
 
-def _add(row: dict[str, Any], counts: Mapping[str, Any]) -> None:
-    for field, value in counts.items():
-        if isinstance(value, int):
-            row[field] = row.get(field, 0) + value
+def _summed(rows: Iterable[Mapping[str, Any]], fields: tuple[str, ...]) -> list[dict[str, Any]]:
+    """Rows of usage added up where ``fields`` are the same; with and without a price apart."""
+    sums: dict[tuple[Any, ...], tuple[dict[str, Any], Spent]] = {}
+    for row in rows:
+        names = {field: row[field] for field in fields if row.get(field)}
+        key = (*(names.get(field, "") for field in fields), "costUsd" in row)
+        _, spent = sums.get(key, (names, NOTHING))
+        sums[key] = names, spent + spent_of_row(row)
+    return [
+        {
+            **names,
+            **({"costUsd": text(spent.cost)} if priced else {}),
+            **to_status(spent.usage),
+        }
+        for (*_, priced), (names, spent) in sorted(sums.items(), key=itemgetter(0))
+        if spent
+    ]
+
+
+def _bounded(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At most ``MAX_FOLDED`` rows: first workers are not told apart any more, then models."""
+    for fields in (("swarm", "model", "pricingModel"), ("swarm",)):
+        if len(rows) > MAX_FOLDED:
+            rows = _summed(rows, fields)
+    return rows[:MAX_FOLDED]
 
 
 def _last_number(status: Mapping[str, Any]) -> int:
@@ -147,17 +168,19 @@ def fold_old_attempts(status: dict[str, Any]) -> dict[str, Any]:
     if len(attempts) <= KEEP_ATTEMPTS:
         return status
     folded = dict(status.get("folded") or {})
-    totals = {row["swarm"]: dict(row) for row in folded.get("usage") or ()}
+    rows = list(folded.get("usage") or ())
     for attempt in attempts[:-KEEP_ATTEMPTS]:
         folded["attempts"] = folded.get("attempts", 0) + 1
         kind = attempt.get("class")
         name = {"Task": "taskFailures", "Infrastructure": "infrastructureFailures"}.get(kind or "")
         if name:
             folded[name] = folded.get(name, 0) + 1
-        for session in attempt.get("usage") or ():
-            _add(totals.setdefault(attempt["swarm"], {"swarm": attempt["swarm"]}), session)
-    if totals:
-        folded["usage"] = [totals[name] for name in sorted(totals)]
+        rows += [
+            {**session, "swarm": attempt["swarm"], "job": attempt["job"]}
+            for session in attempt.get("usage") or ()
+        ]
+    if rows:
+        folded["usage"] = _bounded(_summed(rows, ("swarm", "job", "model", "pricingModel")))
     status["attempts"] = attempts[-KEEP_ATTEMPTS:]
     status["folded"] = folded
     return status

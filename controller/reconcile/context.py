@@ -17,6 +17,8 @@ from controller.reconcile.turns import Turns
 from controller.reconcile.world import World
 from controller.repository.service import Repositories
 from controller.resources.conditions import OWNED, find, set_condition
+from controller.resources.price_list import built_in
+from controller.resources.prices import Prices
 from controller.resources.settings import Settings
 from controller.resources.texts import (
     FILE_MODE,
@@ -66,6 +68,11 @@ class Context:
     """Injections handed to their workers in this controller's life."""
     away: tuple[str, float] = ("", 0.0)
     """Why the store was away last, as it was logged, and until when that need not be repeated."""
+    prices: Prices = field(init=False)
+    """What models cost: the settings' prices over the built-in list."""
+
+    def __post_init__(self) -> None:
+        self.prices = Prices(self.settings.model_pricing, built_in())
 
     def now(self) -> str:
         """The time as status shows it."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
-from controller.domain.usage import ZERO, Usage, from_status
+from controller.domain.cost import NOTHING, Spent, spent_of_row, spent_of_rows, total
+from controller.domain.usage import ZERO, Usage, from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.resources.conditions import find
 from controller.store.base import Key, Resource
@@ -16,7 +16,16 @@ from providers.base import SwarmHandle
 FINISHED = frozenset({"Succeeded", "Failed", "Cancelled"})
 RETRY_ANNOTATION = "codeswarm.dev/retry"
 OPEN_STATES = frozenset({"Assigned", "Running", "Interrupting"})
-_NOTHING_USED: Mapping[str, Usage] = MappingProxyType({})
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one worker's turns of a Task have used."""
+
+    swarm: str
+    job: str
+    """Empty where the rows of several workers were added up."""
+    spent: Spent
 
 
 @dataclass(slots=True)
@@ -63,8 +72,8 @@ class TaskInfo:
     head_ref: str
     inputs: dict[str, str]
     next_at: float
-    usage: Mapping[str, Usage]
-    """By swarm."""
+    shares: tuple[Share, ...]
+    """What it has used, by worker; sorted."""
 
     @property
     def settled_phase(self) -> str:
@@ -88,6 +97,18 @@ class WorkerInfo:
     ready: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Folded:
+    """What counts for a budget besides the present tasks."""
+
+    spent: Spent = NOTHING
+    uids: tuple[str, ...] = ()
+    """Deleted Tasks of which it is a part already."""
+
+
+NOTHING_FOLDED = Folded()
+
+
 @dataclass(slots=True)
 class SwarmInfo:
     """One Swarm, as far as tasks depend on it."""
@@ -108,9 +129,10 @@ class SwarmInfo:
     """As its status says."""
     cost: str = ""
     """In US dollars, as its status says; not a number where a price is missing."""
+    agent: Mapping[str, Any] = field(default_factory=dict)
+    """The effective ``agent`` block, as its last pass resolved it."""
     budget: Mapping[str, Any] = field(default_factory=dict)
-    folded: Mapping[str, Any] = field(default_factory=dict)
-    """Of its status, where it has a budget: what deleted tasks have used, and which."""
+    folded: Folded = NOTHING_FOLDED
     observed: bool = False
     """The provider was asked in this controller's life: a job not in ``workers`` is gone."""
     workers: dict[str, WorkerInfo] = field(default_factory=dict)
@@ -146,8 +168,7 @@ class ProjectInfo:
     lost: frozenset[str] = frozenset()
     """Heads of finished tasks that the remote no longer holds."""
     budget: Mapping[str, Any] = field(default_factory=dict)
-    folded: Mapping[str, Any] = field(default_factory=dict)
-    """Of its status, where it has a budget: what deleted tasks have used, and which."""
+    folded: Folded = NOTHING_FOLDED
     order: dict[str, int] = field(default_factory=dict)
     cycles: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """By task name: the cycle of dependencies that it is part of."""
@@ -181,16 +202,22 @@ def is_accepted(obj: Resource) -> tuple[bool, str]:
     return condition["status"] == "True", condition["reason"]
 
 
-def usage_by_swarm(status: Mapping[str, Any]) -> Mapping[str, Usage]:
-    """A Task's usage, summed over its attempts, by the swarm that ran them."""
-    totals: dict[str, Usage] = {}
-    for item in (status.get("folded") or {}).get("usage") or ():
-        totals[item["swarm"]] = from_status(item)
+def shares_of(status: Mapping[str, Any]) -> tuple[Share, ...]:
+    """A Task's usage, summed over its attempts, by the worker that ran them."""
+    found: dict[tuple[str, str], Spent] = {}
+    for row in (status.get("folded") or {}).get("usage") or ():
+        _share(found, row["swarm"], row.get("job", ""), (row,))
     for attempt in status.get("attempts") or ():
-        for session in attempt.get("usage") or ():
-            swarm = attempt["swarm"]
-            totals[swarm] = totals.get(swarm, ZERO) + from_status(session)
-    return totals or _NOTHING_USED
+        if attempt.get("usage"):
+            _share(found, attempt["swarm"], attempt["job"], attempt["usage"])
+    return tuple(Share(*who, found[who]) for who in sorted(found) if found[who])
+
+
+def _share(
+    found: dict[tuple[str, str], Spent], swarm: str, job: str, rows: Iterable[Mapping[str, Any]]
+) -> None:
+    known = found.get((swarm, job), NOTHING)
+    found[swarm, job] = known + spent_of_rows(rows)
 
 
 def wanted_retry(obj: Resource) -> str:
@@ -255,7 +282,7 @@ def task_info(obj: Resource) -> TaskInfo:
         head_ref=status.get("headRef", "") if succeeded else "",
         inputs={d["task"]: d["commit"] for d in last.get("dependencies") or ()},
         next_at=0.0 if edited else seconds_of(status.get("nextAttemptAt")) or 0.0,
-        usage=usage_by_swarm(status),
+        shares=shares_of(status),
     )
 
 
@@ -289,9 +316,18 @@ def project_info(obj: Resource) -> ProjectInfo:
     )
 
 
-def folded_of(obj: Resource) -> Mapping[str, Any]:
+def folded_of(obj: Resource) -> Folded:
     """What counts for a budget besides the present tasks; nothing where there is none."""
     if not obj["spec"].get("budget"):
-        return {}
+        return NOTHING_FOLDED
     status = obj.get("status") or {}
-    return {name: status[name] for name in ("foldedUsage", "foldedUids") if name in status}
+    system = (spent_of_rows(row.get("systemUsage")) for row in status.get("workers") or ())
+    return Folded(total([folded_spent(status), *system]), tuple(status.get("foldedUids") or ()))
+
+
+def folded_spent(status: Mapping[str, Any]) -> Spent:
+    """What a status has folded, by model; what is known only as a sum has no model."""
+    spent = spent_of_rows(status.get("foldedByModel"))
+    rest = from_status(status.get("foldedUsage")) - spent.usage
+    rest = ZERO.merge(rest)
+    return spent + spent_of_row(to_status(rest)) if rest else spent

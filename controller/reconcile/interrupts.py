@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from controller.reconcile.attempts import Undeliverable
+from controller.reconcile.budget import EXCEEDED, overspent
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import deliver
 from controller.reconcile.infos import TaskInfo, project_key
+from controller.reconcile.pricing import merge_usage
 from controller.reconcile.readiness import stale_run
-from controller.reconcile.task_status import merge_usage, task_conditions
+from controller.reconcile.task_status import task_conditions
 from controller.reconcile.turns import TurnFacts
 from controller.store.base import Key, Resource
 from providers.base import ProviderError
@@ -38,6 +40,15 @@ def wanted_interrupt(
         return "Cancelled"
     if _superseded(ctx, info, attempt):
         return "Superseded"
+    if overspent(ctx.world, info):
+        return EXCEEDED
+    return _late(ctx, info, obj, attempt, turn)
+
+
+def _late(
+    ctx: Context, info: TaskInfo, obj: Resource, attempt: dict[str, Any], turn: TurnFacts | None
+) -> str:
+    """Which of its limits in time a turn has run into, or an empty string."""
     now = ctx.clock.now()
     timeout, stall = limits(ctx, info, obj["spec"])
     begun = _begun(attempt, turn)
@@ -82,7 +93,7 @@ class Interrupter:
                 "state": "Interrupting",
                 "interrupt": {"reason": reason, "at": self._ctx.now()},
             }
-            merge_usage(attempt, turn)
+            merge_usage(self._ctx, obj["metadata"]["namespace"], attempt, turn)
             status["attempts"] = [*status["attempts"][:-1], attempt]
             status["observedGeneration"] = obj["metadata"]["generation"]
             task_conditions(self._ctx, obj, status)

@@ -8,11 +8,13 @@ import time
 from collections.abc import Callable, Iterable
 
 from controller.reconcile.approval import ApprovalReconciler
+from controller.reconcile.budget import Budgets
 from controller.reconcile.clock import newest_stamp
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
 from controller.reconcile.infos import FINISHED, TaskInfo, project_key, swarm_key, wanted_retry
 from controller.reconcile.mail import Mail
+from controller.reconcile.pricing import newly_priced
 from controller.reconcile.project import ProjectReconciler
 from controller.reconcile.readiness import stale_success
 from controller.reconcile.swarm import SwarmReconciler
@@ -57,6 +59,7 @@ class Manager:
         ctx.wake_dispatch = self._dispatcher.wake
         ctx.queue.waited = ctx.observer.waited
         self._mail = Mail(ctx)
+        self._budgets = Budgets(ctx)
         self._tasks = TaskReconciler(ctx)
         self._handlers = {
             "Swarm": SwarmReconciler(ctx).reconcile,
@@ -91,7 +94,7 @@ class Manager:
                 self.observe(obj, initial=True)
                 if kind != "Task":
                     self.ctx.queue.add(key_of(obj))
-                elif _at_rest(obj):
+                elif _at_rest(obj) and not self._prices(obj):
                     resting.add(key_of(obj))
         for info in self.ctx.world.tasks.values():
             self._dispatcher.refresh(info)
@@ -104,6 +107,11 @@ class Manager:
         self._running = [loop.create_task(self.ctx.queue.run(self._pass), name="passes")]
         self._running.append(loop.create_task(self._resync(), name="resync"))
         self._running.append(loop.create_task(self._save(), name="save"))
+
+    def _prices(self, obj: Resource) -> bool:
+        """Whether something that a Task used had no price, and has one now."""
+        info = self.ctx.world.info_of(obj)
+        return newly_priced(self.ctx, info, obj.get("status") or {}) is not None
 
     async def stop(self) -> None:
         """Stop converging; workers run on."""
@@ -219,7 +227,7 @@ class Manager:
                 self._dispatcher.forget(info)
                 self._task_changed(info, None)
                 self._mail.orphaned(info)
-                if info.usage:
+                if info.shares:
                     asyncio.get_running_loop().create_task(self._tasks.gone(info))
         elif key.kind == "SwarmClass":
             self._class_changed(key)
@@ -265,6 +273,8 @@ class Manager:
                 self._mail.wake_approvals_of(turn)
         if before is None or _differs(before, info):
             self._task_changed(before, info)
+        if before is None or before.shares != info.shares:
+            self._budgets.spent(info)
 
     def _observe_project(self, obj: Resource, initial: bool) -> None:
         before, info = self.ctx.world.observe_project(obj)
@@ -281,6 +291,12 @@ class Manager:
             for task in self.ctx.world.targeting(info.key):
                 if not task.finished:
                     self._ask_for(task)
+        if not initial and before is not None and before.agent != info.agent:
+            for task in list(self.ctx.world.tasks.values()):
+                if any(s.spent.unpriced for s in task.shares if s.swarm == info.key.name):
+                    self._ask_for(task)  # what had no price may have one now
+        if not initial:
+            self._budgets.look(info)
 
     def _class_changed(self, key: Key) -> None:
         for swarm in self.ctx.world.swarms:

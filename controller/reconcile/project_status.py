@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.domain.usage import to_status
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.context import ConditionWriter, Context
-from controller.reconcile.infos import FINISHED, TaskInfo
+from controller.reconcile.infos import FINISHED, TaskInfo, folded_spent
+from controller.reconcile.pricing import price_folded
 from controller.reconcile.project_graph import work_tasks
-from controller.reconcile.sums import used_by
+from controller.reconcile.spending import put_folded, put_spent
+from controller.reconcile.sums import present
 from controller.resources.conditions import OWNED
 from controller.store.base import Key, Resource, key_of
 
-COUNTS = ("usage", "tasks", "progress", "integration", "foldedUids")
+COUNTS = ("usage", "costUsd", "pricingModel", "tasks", "progress", "integration", "foldedUids")
 NEEDS_A_PERSON = frozenset({"Blocked", "NeedsFollowups", "Refused", "BranchNotOurs"})
 MAX_ATTENTION = 50
 
@@ -123,10 +124,13 @@ class ProjectStatus:
         return self.status
 
     def _usage(self) -> None:
-        used = used_by(self._ctx.world, self.key, self.status)
-        if used:
-            self.status["usage"] = to_status(used)
-        if budget_condition(self.writer, self._obj["spec"].get("budget"), used):
+        if self.status.get("foldedByModel"):
+            self.status["foldedByModel"] = price_folded(self._ctx, self.status["foldedByModel"])
+        folded, uids = folded_spent(self.status), self.status.get("foldedUids") or ()
+        put_folded(self.status, folded)
+        spent = folded + present(self._ctx.world, self.key, uids)
+        put_spent(self.status, spent)
+        if budget_condition(self.writer, self._obj["spec"].get("budget"), spent):
             self._wake_tasks()
 
     def _phase(self, tasks: dict[str, TaskInfo], counts: dict[str, int]) -> tuple[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controller.domain.cost import total
 from controller.domain.targets import expand
 from controller.reconcile.context import (
     ConditionWriter,
@@ -13,6 +14,7 @@ from controller.reconcile.context import (
     sibling,
 )
 from controller.reconcile.infos import FINISHED, RETRY_ANNOTATION, TaskInfo
+from controller.reconcile.spending import put_spent
 from controller.reconcile.task_end import USAGE_FINALIZER
 from controller.reconcile.task_status import task_conditions
 from controller.resources.names import child_task_name
@@ -166,16 +168,16 @@ class PromptGroup:
     async def _add_up(
         self, obj: Resource, status: dict[str, Any], children: list[TaskInfo], taken: list[str]
     ) -> None:
-        total = len(status["targets"])
+        wanted = len(status["targets"])
         done = [c for c in children if c.finished]
-        if len(done) >= total:
-            status["progress"] = f"{sum(c.phase == 'Succeeded' for c in done)}/{total}"
+        if len(done) >= wanted:
+            status["progress"] = f"{sum(c.phase == 'Succeeded' for c in done)}/{wanted}"
             bad = [c for c in done if c.phase != "Succeeded"]
             status["phase"] = "Succeeded" if not bad else bad[0].phase
             status["reason"] = bad[0].reason if bad else "AllAnswered"
             status.setdefault("finishedAt", self._ctx.now())
-        elif status.get("phase") not in FINISHED or len(children) >= total:
-            status["progress"] = f"{sum(c.phase == 'Succeeded' for c in done)}/{total}"
+        elif status.get("phase") not in FINISHED or len(children) >= wanted:
+            status["progress"] = f"{sum(c.phase == 'Succeeded' for c in done)}/{wanted}"
             status.update(phase="Running", reason="Expanded")
             status.pop("finishedAt", None)
         writer = ConditionWriter(obj, self._ctx.now())
@@ -186,4 +188,5 @@ class PromptGroup:
             writer.set("Accepted", True, "Accepted")
         status["conditions"] = writer.conditions
         task_conditions(self._ctx, obj, status)
+        put_spent(status, total(share.spent for child in children for share in child.shares))
         await self._ctx.write_status(obj, status)

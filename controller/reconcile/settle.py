@@ -22,10 +22,11 @@ from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.infos import TaskInfo, project_key, wanted_retry
 from controller.reconcile.plan import PlanStore
+from controller.reconcile.pricing import merge_usage
 from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.routes import Router
 from controller.reconcile.sizes import first_bytes, fitting, last_bytes
-from controller.reconcile.task_status import OF_A_RESULT, merge_usage, task_conditions
+from controller.reconcile.task_status import OF_A_RESULT, task_conditions
 from controller.reconcile.turns import TurnFacts
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
@@ -193,7 +194,7 @@ class Settler:
         status = dict(obj["status"])
         # Now: once the end is written, and before we know that it is, the next turn may begin.
         read = self._ctx.transcripts.end(attempt["job"])
-        closed = self._closed(attempt, turn, outcome)
+        closed = self._closed(info, attempt, turn, outcome)
         self._note_refs(info, closed, outcome)
         status["attempts"] = [*status["attempts"][:-1], closed]
         status.pop("blocker", None)
@@ -223,10 +224,10 @@ class Settler:
         return 0.01 if more or stored["status"]["phase"] == "Waiting" else None
 
     def _closed(
-        self, attempt: dict[str, Any], turn: TurnFacts | None, outcome: Outcome
+        self, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts | None, outcome: Outcome
     ) -> dict[str, Any]:
         closed = dict(attempt)
-        merge_usage(closed, turn)
+        merge_usage(self._ctx, info.key.namespace, closed, turn)
         closed["finishedAt"] = self._ctx.now()
         if turn is not None and turn.working_at is not None:
             closed.setdefault("turnStartedAt", stamp(turn.working_at))

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from controller.domain.cost import Agent, spent_of_rows
 from controller.domain.fleet import FAILURES_UNTIL_FAILED, Entry, FleetPlan
-from controller.domain.usage import Usage, from_status, to_status, total
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
-from controller.reconcile.sums import present_usage
+from controller.reconcile.infos import folded_spent
+from controller.reconcile.pricing import agent_of, merged, price_folded
+from controller.reconcile.spending import (
+    put_folded,
+    put_folded_of_worker,
+    put_spent,
+    put_spent_of_worker,
+    short_rows,
+)
+from controller.reconcile.sums import present, present_by
 from controller.reconcile.swarm_spec import Launchable, Problem
 from controller.store.base import Key, Resource
 from providers.base import ProviderError, SwarmHandle
 
 FINALIZER = "codeswarm.dev/workers"
+MAX_SESSIONS = 20
 
 
 def handle_of(obj: Resource, parameters: Mapping[str, Any]) -> SwarmHandle:
@@ -68,16 +78,33 @@ def _row(ctx: Context, entry: Entry, before: Mapping[str, Any]) -> dict[str, Any
         row["lastEvent"] = before["lastEvent"]
     elif facts is not None and facts.last_event:
         row["lastEvent"] = facts.last_event
-    usage = _system_usage(ctx, entry.job, before)
-    if usage:
-        row["usage"] = to_status(usage)
     return row
 
 
-def _system_usage(ctx: Context, job: str, before: Mapping[str, Any]) -> Usage:
+def _system_usage(
+    ctx: Context, job: str, before: Mapping[str, Any], agent: Agent
+) -> list[dict[str, Any]]:
     """What the system prompt's own turn has used: totals that only grow."""
     turn = ctx.turns.turns.get(f"{job}.system")
-    return from_status(before.get("usage")).merge(total(turn.usage if turn else ()))
+    return short_rows(merged(ctx, agent, job, before.get("systemUsage"), turn))[:MAX_SESSIONS]
+
+
+def _put_usage(
+    ctx: Context,
+    row: dict[str, Any],
+    before: Mapping[str, Any],
+    folded_uids: Iterable[str],
+    agent: Agent,
+) -> None:
+    """What a worker's turns have used, altogether."""
+    job = row["job"]
+    gone = spent_of_rows(price_folded(ctx, before.get("foldedByModel") or ()))
+    system = _system_usage(ctx, job, before, agent)
+    if system:
+        row["systemUsage"] = system
+    put_folded_of_worker(row, gone)
+    tasks = present_by(ctx.world, job, folded_uids)
+    put_spent_of_worker(row, spent_of_rows(system) + tasks + gone)
 
 
 def swarm_status(
@@ -98,14 +125,18 @@ def swarm_status(
     status = dict(obj.get("status") or {})
     rows_before = {row["job"]: row for row in status.get("workers") or ()}
     rows = [_row(ctx, e, rows_before.get(e.job, {})) for e in plan.entries]
-    folded, present = from_status(status.get("foldedUsage")), {e.job for e in plan.entries}
+    agent = agent_of(want.effective.get("agent") or {}, ctx.settings.env_profiles)
+    uids = status.get("foldedUids") or ()
+    status["foldedByModel"] = price_folded(ctx, status.get("foldedByModel") or ())
+    folded, there = folded_spent(status), {e.job for e in plan.entries}
     for job, row in rows_before.items():
-        if job not in present:
-            folded += _system_usage(ctx, job, row)
+        if job not in there:
+            folded += spent_of_rows(_system_usage(ctx, job, row, agent))
     key = Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
-    used = folded + present_usage(ctx.world, key, status)
+    used = folded + present(ctx.world, key, uids)
     for row in rows:
-        used += from_status(row.get("usage"))
+        _put_usage(ctx, row, rows_before.get(row["job"], {}), uids, agent)
+        used += spent_of_rows(row.get("systemUsage"))
     ready = sum(e.phase in ("Idle", "Busy") for e in plan.entries)
     busy = sum(e.phase == "Busy" for e in plan.entries)
     status.update(
@@ -122,8 +153,8 @@ def swarm_status(
         effective=dict(want.effective),
     )
     _put(status, "nextLaunchAt", stamp(plan.next_launch_at) if plan.next_launch_at else None)
-    _put(status, "foldedUsage", to_status(folded) if folded else None)
-    _put(status, "usage", to_status(used) if used else None)
+    put_folded(status, folded)
+    put_spent(status, used)
     writer = ConditionWriter(obj, ctx.now())
     if budget_condition(writer, obj["spec"].get("budget"), used):
         ctx.wake_dispatch()

@@ -12,11 +12,12 @@ from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.dispatch import deliver
 from controller.reconcile.infos import FINISHED, TaskInfo
 from controller.reconcile.interrupts import Interrupter, wanted_interrupt
+from controller.reconcile.pricing import merge_usage, newly_priced
 from controller.reconcile.prompts import PromptGroup
 from controller.reconcile.readiness import explain, stale_success
 from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
-from controller.reconcile.task_status import merge_usage, reset, task_conditions
+from controller.reconcile.task_status import reset, sum_usage, task_conditions
 from controller.reconcile.turns import TurnFacts, parse
 from controller.resources.texts import Unresolved
 from controller.store.base import Key, Resource
@@ -53,7 +54,8 @@ class TaskReconciler:
         if self._ctx.world.version(key) != obj["metadata"]["resourceVersion"]:
             self._ctx.observed(obj)  # nothing may be acted on that the world does not know
         info = self._ctx.world.info_of(obj)
-        status = obj.get("status") or {}
+        obj = await self._priced(obj, info)
+        info, status = self._ctx.world.info_of(obj), obj.get("status") or {}
         attempt = open_attempt(status)
         if attempt is not None:
             return await self._open(obj, info, attempt)
@@ -66,6 +68,14 @@ class TaskReconciler:
         if info.finished:
             return await self._finished(obj, info)
         return await self._waiting(obj, info)
+
+    async def _priced(self, obj: Resource, info: TaskInfo) -> Resource:
+        """Usage that had no price has its cost as soon as there is one."""
+        status = newly_priced(self._ctx, info, obj.get("status") or {})
+        if status is None:
+            return obj
+        sum_usage(status)
+        return await self._ctx.write_status(obj, status)
 
     def _forget_closed(self, status: Mapping[str, Any]) -> None:
         """The last attempt's turn, if the answer to the write of its end got lost."""
@@ -164,7 +174,7 @@ class TaskReconciler:
             new["startedAt"] = self._ctx.now()
         if turn.working_at is not None and "turnStartedAt" not in new:
             new["turnStartedAt"] = stamp(turn.working_at)
-        merge_usage(new, turn)
+        merge_usage(self._ctx, info.key.namespace, new, turn)
         status["attempts"] = [*status["attempts"][:-1], new]
         status["phase"] = "Running"
         status["observedGeneration"] = obj["metadata"]["generation"]

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from typing import Any
 
-from controller.domain.usage import from_status, to_status
+from controller.domain.cost import NOTHING, Spent, total
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
-from controller.reconcile.infos import TaskInfo, project_key
+from controller.reconcile.infos import TaskInfo, folded_spent, project_key
+from controller.reconcile.spending import (
+    folded_of_worker,
+    put_folded,
+    put_folded_of_worker,
+)
 from controller.store.base import Conflict, Key, NotFound, Resource, StoreError
 
 LOG = logging.getLogger(__name__)
@@ -35,7 +41,7 @@ class TaskEnd:
 
     async def expire(self, obj: Resource, info: TaskInfo) -> float | None:
         """Delete a standalone Task after its time to live; seconds until then, or None."""
-        if info.usage:
+        if info.shares:
             obj = await self.guard(obj, info)
         ttl = obj["spec"].get("ttlSecondsAfterFinished")
         if ttl is None or info.project:
@@ -64,7 +70,7 @@ class TaskEnd:
         obj["metadata"]["finalizers"] = [
             f for f in obj["metadata"]["finalizers"] if f != USAGE_FINALIZER
         ]
-        if info.usage:  # first: whether the write takes effect is not always told
+        if info.shares:  # first: whether the write takes effect is not always told
             self._folded.add(info.uid)
         try:
             await self._ctx.store.update(obj)
@@ -106,18 +112,30 @@ class TaskEnd:
         if info.uid in known:
             return
         uids = [u for u in known if u in self._ctx.world.by_uid]
-        used = from_status(status.get("foldedUsage"))
-        for swarm, usage in info.usage.items():
-            if owner.kind == "Project" or swarm == owner.name:
-                used += usage
-        status["foldedUsage"] = to_status(used)
+        mine = [s for s in info.shares if owner.kind == "Project" or s.swarm == owner.name]
+        put_folded(status, total([folded_spent(status), *(s.spent for s in mine)]))
         status["foldedUids"] = [*uids, info.uid]
+        if owner.kind == "Swarm" and status.get("workers"):
+            by_job = {share.job: share.spent for share in mine}
+            status["workers"] = [
+                _with_folded(row, by_job.get(row["job"], NOTHING)) for row in status["workers"]
+            ]
         await self._ctx.write_status(obj, status)
+
+
+def _with_folded(row: dict[str, Any], spent: Spent) -> dict[str, Any]:
+    """A worker's row to whose folded part is added what a Task had used of it."""
+    if not spent:
+        return row
+    new = dict(row)
+    put_folded_of_worker(new, folded_of_worker(row) + spent)
+    return new
 
 
 def _owners(info: TaskInfo) -> list[Key]:
     """Whose sums a Task's usage is part of."""
-    owners = [Key("Swarm", info.key.namespace, swarm) for swarm in info.usage]
-    if info.project and info.usage:
+    swarms = dict.fromkeys(share.swarm for share in info.shares)
+    owners = [Key("Swarm", info.key.namespace, swarm) for swarm in swarms]
+    if info.project and info.shares:
         owners.append(project_key(info))
     return owners

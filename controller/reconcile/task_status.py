@@ -4,26 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.domain.usage import (
-    add,
-    entries_from_status,
-    entries_to_status,
-    from_status,
-    merge,
-    to_status,
-)
+from controller.domain.cost import spent_of_rows
 from controller.reconcile.attempts import open_attempt
 from controller.reconcile.context import ConditionWriter, Context
-from controller.reconcile.turns import TurnFacts
+from controller.reconcile.spending import put_spent
 from controller.store.base import Resource
-
-
-def merge_usage(attempt: dict[str, Any], turn: TurnFacts | None) -> None:
-    """Take what a turn has used into its attempt: totals that only grow."""
-    if turn is None or not turn.usage:
-        return
-    known = entries_from_status(0, attempt["job"], attempt.get("usage"))
-    attempt["usage"] = entries_to_status(merge(known, turn.usage))
 
 
 def sum_usage(status: dict[str, Any]) -> None:
@@ -31,9 +16,7 @@ def sum_usage(status: dict[str, Any]) -> None:
     rows = list((status.get("folded") or {}).get("usage") or ())
     for attempt in status.get("attempts") or ():
         rows.extend(attempt.get("usage") or ())
-    used = add(from_status(row) for row in rows)
-    if used:
-        status["usage"] = to_status(used)
+    put_spent(status, spent_of_rows(rows))
 
 
 def task_conditions(ctx: Context, obj: Resource, status: dict[str, Any]) -> None:

@@ -10,8 +10,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from controller.domain.cost import NOTHING, Spent
 from controller.domain.paths import Claims
-from controller.domain.usage import ZERO, Usage, from_status
+from controller.domain.usage import from_status
 from controller.reconcile.infos import (
     ProjectInfo,
     SwarmInfo,
@@ -43,7 +44,8 @@ class World:
         self._dependents: dict[tuple[Key, str], set[Key]] = {}
         self._targeting: dict[Key, set[Key]] = {}
         self._children: dict[Key, set[Key]] = {}
-        self._usage: dict[Key, Usage] = {}
+        self._spent: dict[Key, Spent] = {}
+        self._by_job: dict[str, Spent] = {}
         self._claims: dict[Key, Claims[Key]] = {}
         self._shapes: dict[Key, dict[str, Any]] = {}
         self._reserved: dict[Key, tuple[str, TaskInfo]] = {}
@@ -72,18 +74,21 @@ class World:
             self.reshaped(info)
         return info
 
-    def usage(self, owner: Key) -> Usage:
+    def spent(self, owner: Key) -> Spent:
         """What all present tasks of a Project or Swarm have used."""
-        return self._usage.get(owner, ZERO)
+        return self._spent.get(owner, NOTHING)
+
+    def spent_by(self, job: str) -> Spent:
+        """What a worker's turns of all present tasks have used."""
+        return self._by_job.get(job, NOTHING)
 
     def _account(self, info: TaskInfo, sign: int) -> None:
-        for swarm, used in info.usage.items():
-            owners = [Key("Swarm", info.key.namespace, swarm)]
+        for share in info.shares:
+            _add(self._spent, Key("Swarm", info.key.namespace, share.swarm), share.spent, sign)
             if info.project:
-                owners.append(project_key(info))
-            for owner in owners:
-                known = self._usage.get(owner, ZERO)
-                self._usage[owner] = known + used if sign > 0 else known - used
+                _add(self._spent, project_key(info), share.spent, sign)
+            if share.job:
+                _add(self._by_job, share.job, share.spent, sign)
 
     def reshaped(self, info: TaskInfo) -> None:
         """The graph of a project's tasks is another one."""
@@ -277,6 +282,7 @@ class World:
             states=Counter(worker["phase"] for worker in status.get("workers") or ()),
             used=from_status(status.get("usage")),
             cost=status.get("costUsd", ""),
+            agent=effective.get("agent") or {},
             budget=obj["spec"].get("budget") or {},
             folded=folded_of(obj),
         )
@@ -315,6 +321,15 @@ class World:
     def is_free(self, worker: WorkerInfo) -> bool:
         """Whether a worker has no task and none is promised to it."""
         return worker.job not in self._promised and worker.job not in self.open_jobs
+
+
+def _add(sums: dict[Any, Spent], of: Any, spent: Spent, sign: int) -> None:
+    known = sums.get(of, NOTHING)
+    new = known + spent if sign > 0 else known - spent
+    if new:
+        sums[of] = new
+    else:
+        sums.pop(of, None)
 
 
 def _shape(info: TaskInfo) -> tuple[object, ...]:

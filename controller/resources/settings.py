@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -12,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from controller.resources.prices import ModelPrice, price_key
 from controller.resources.schema import Schema, compile_schema
 from controller.resources.yamldoc import Parsed, YamlError, parse
 from controller.resources.yamlio import load_trusted
@@ -22,17 +22,6 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 class SettingsError(Exception):
     """The settings cannot be used; the text names file, line, field and what is wrong."""
-
-
-@dataclass(frozen=True, slots=True)
-class ModelPrice:
-    """US dollars for a million tokens; None where the list does not say."""
-
-    input: Decimal
-    output: Decimal
-    cached_input: Decimal | None = None
-    cache_write: Decimal | None = None
-    reasoning_output: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +58,7 @@ class Settings:
     """Everything in ``config.yaml``; the defaults are those of an absent file."""
 
     model_pricing: Mapping[str, ModelPrice] = field(default_factory=lambda: _NOTHING)
-    """By normalized model name (see ``price_key``)."""
+    """By ``price_key``; these go before the built-in list."""
     instance_pricing: Mapping[str, Decimal] = field(default_factory=lambda: _NOTHING)
     """US dollars an hour."""
     env_profiles: Mapping[str, EnvProfile] = field(default_factory=lambda: _NOTHING)
@@ -77,11 +66,6 @@ class Settings:
     http: Http = field(default_factory=Http)
     file_roots: tuple[str, ...] = ()
     allowed_env: tuple[str, ...] = ()
-
-
-def price_key(model: str) -> str:
-    """A model's name without case and punctuation: ``GPT-5.4`` and ``gpt_5_4`` are one."""
-    return re.sub(r"[^a-z0-9]", "", model.lower())
 
 
 @cache
@@ -131,14 +115,30 @@ def _checked(document: Parsed, source: str) -> dict[str, Any]:
         lines = [f"{source}:{document.line_of(error.path)}: {error}" for error in errors]
         raise SettingsError("\n".join(lines))
     result: dict[str, Any] = value
+    _distinct_models(document, result, source)
     return result
+
+
+def _distinct_models(document: Parsed, value: Mapping[str, Any], source: str) -> None:
+    """Names of models that are one, or none, once case and punctuation are left out."""
+    seen: dict[str, str] = {}
+    for name in value.get("modelPricing", {}):
+        key = price_key(name)
+        where = f"{source}:{document.line_of(f'modelPricing.{name}')}: modelPricing.{name}"
+        if not key:
+            raise SettingsError(f"{where}: is no name of a model: it has no letter and no digit")
+        if key in seen:
+            raise SettingsError(
+                f"{where}: is the same model as {seen[key]}: case and punctuation do not count"
+            )
+        seen[key] = name
 
 
 def _decode(value: Mapping[str, Any]) -> Settings:
     limits, http = value.get("limits", {}), value.get("http", {})
     return Settings(
         model_pricing=_frozen(
-            {price_key(k): _price(v) for k, v in value.get("modelPricing", {}).items()}
+            {price_key(k): _price(k, v) for k, v in value.get("modelPricing", {}).items()}
         ),
         instance_pricing=_frozen(
             {k: Decimal(v) for k, v in value.get("instancePricing", {}).items()}
@@ -158,7 +158,7 @@ def _frozen(value: dict[str, Any]) -> Mapping[str, Any]:
     return MappingProxyType(value)
 
 
-def _price(value: Mapping[str, str]) -> ModelPrice:
+def _price(model: str, value: Mapping[str, str]) -> ModelPrice:
     def price(name: str) -> Decimal | None:
         text = value.get(f"{name}TokensUsdPerM")
         return None if text is None else Decimal(text)
@@ -169,6 +169,7 @@ def _price(value: Mapping[str, str]) -> ModelPrice:
         cached_input=price("cachedInput"),
         cache_write=price("cacheWrite"),
         reasoning_output=price("reasoningOutput"),
+        name=model,
     )
 
 

@@ -32,7 +32,7 @@ _TAGGED = re.compile(r"(&\S+\s+)?!")
 _OTHER_VERSION = re.compile(r"^%YAML[ \t]+(?!1\.1\s)(\S*)", re.MULTILINE)
 _TEXTS = ("timestamp", "value", "merge")
 _SCALARS = ("str", "int", "float", "bool", "null", *_TEXTS)
-_PART = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_INDEX = re.compile(r"\[([0-9]+)\]")
 
 
 class YamlError(Exception):
@@ -60,22 +60,28 @@ class Parsed:
     def line_of(self, path: str) -> int:
         """The line of a field, or of the nearest thing around it."""
         node, line = self.node, self.line
-        for name, index in _PART.findall(path):
-            found = _child(node, name, index)
+        while path:
+            found = _child(node, path)
             if found is None:
                 break
-            node, line = found[1], found[0] + 1
+            line, node, path = found[0] + 1, found[1], found[2]
         return line
 
 
-def _child(node: Any, name: str, index: str) -> tuple[int, Any] | None:
-    if isinstance(node, yaml.MappingNode) and name:
-        for key, value in node.value:
-            if key.value == name:
-                return key.start_mark.line, value
-    elif isinstance(node, yaml.SequenceNode) and index and int(index) < len(node.value):
-        item = node.value[int(index)]
-        return item.start_mark.line, item
+def _child(node: Any, path: str) -> tuple[int, Any, str] | None:
+    """The line, the node and the rest of a path, whose first name may have dots of its own."""
+    if isinstance(node, yaml.MappingNode):
+        path = path.removeprefix(".")
+        for key, value in sorted(node.value, key=lambda pair: -len(str(pair[0].value))):
+            for name in (str(key.value), f"[{key.value}]"):
+                rest = path.removeprefix(name)
+                if rest != path and (not rest or rest[0] in ".["):
+                    return key.start_mark.line, value, rest
+    elif isinstance(node, yaml.SequenceNode):
+        index = _INDEX.match(path)
+        if index and int(index[1]) < len(node.value):
+            item = node.value[int(index[1])]
+            return item.start_mark.line, item, path[index.end() :]
     return None
 
 

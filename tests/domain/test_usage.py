@@ -23,7 +23,6 @@ from controller.domain.usage import (
     merge_since,
     to_status,
     total,
-    unpriced,
 )
 
 usages = st.builds(Usage, *[st.integers(0, 1000)] * 6)
@@ -119,13 +118,3 @@ def test_long_names_do_not_meet() -> None:
     b = entry(1, "j", {"session": "s" * 500 + "b", "total": {"input": 1}})
     assert len(merge([a, b])) == 2
     assert len(a.source.session) <= 128
-
-
-def test_models_without_a_price() -> None:
-    ledger = [
-        Entry(Source(1, "j", "s"), "priced", Usage(input=1)),
-        Entry(Source(1, "j", "t"), "", Usage(input=1)),
-        Entry(Source(1, "j", "u"), "dear", Usage(output=1)),
-        Entry(Source(1, "j", "v"), "unused", ZERO),
-    ]
-    assert unpriced(ledger, {"priced"}) == ("(unknown)", "dear")

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from controller.domain.usage import ZERO, Usage, to_status
 from controller.http import tokens as module
-from controller.http.tokens import Spender, Tokens, cost_of, costs
+from controller.http.tokens import Spender, Tokens
 from controller.reconcile.attempts import _shortened, fold_old_attempts
 from controller.reconcile.infos import task_info
 from controller.reconcile.world import World
-from controller.resources.settings import ModelPrice
 
 NAMESPACE = "default"
 
@@ -87,6 +86,8 @@ class Life:
             rows.append(row)
         row["inputTokens"] += count
         row["totalTokens"] += count
+        if model == "two":  # the other one has no price
+            row["costUsd"] = str(Decimal(row["inputTokens"]) / 1000)
         self.counted[model] = self.counted.get(model, 0) + count
 
     def end(self, model: str, count: int) -> None:
@@ -130,6 +131,8 @@ def test_every_token_is_counted_once(script):
             assert used.input <= life.tokens.totals[spender].input, "a counter fell"
         before = dict(life.tokens.totals)
         assert {s.model: u.input for s, u in before.items()} == life.counted
+        true = {m: Decimal(c) / 1000 for m, c in life.counted.items() if m == "two"}
+        assert {s.model: c for s, c in life.tokens.costs.items()} == true
         assert all(s.swarm == "builders" and s.project == "demo" for s in before)
 
 
@@ -170,10 +173,16 @@ def swarm(*rows, model="m"):
         "spec": {},
         "status": {
             "workers": [
-                {"job": job, "phase": "Idle", "usage": to_status(Usage(input=count))}
+                {
+                    "job": job,
+                    "phase": "Idle",
+                    "systemUsage": [
+                        {"session": "s", "model": model, "costUsd": str(count)}
+                        | to_status(Usage(input=count))
+                    ],
+                }
                 for job, count in rows
             ],
-            "effective": {"agent": {"model": model}},
         },
     }
 
@@ -189,7 +198,9 @@ def test_system_prompts_count_for_their_swarm():
     see(swarm(("a", 130), ("b", 5)))
     see(swarm(("b", 6)))
     see(swarm(("b", 6)))
-    assert tokens.totals == {Spender(NAMESPACE, "builders", "", "m"): Usage(input=36)}
+    spender = Spender(NAMESPACE, "builders", "", "m")
+    assert tokens.totals == {spender: Usage(input=36)}
+    assert tokens.costs == {spender: Decimal(36)}
 
 
 def test_what_is_gone_is_dropped():
@@ -204,18 +215,3 @@ def test_what_is_gone_is_dropped():
     info = life.world.forget_task(task_info(life.object()).key)
     life.tokens.gone(info)
     assert life.tokens._open == {}
-
-
-def test_costs_by_class_of_token():
-    price = ModelPrice(
-        Decimal("10"), Decimal("40"), cached_input=Decimal("1"), cache_write=Decimal("12.5")
-    )
-    used = Usage(
-        input=1_000_000, cached_input=400_000, cache_write=100_000, output=500_000,
-        reasoning_output=200_000,
-    )  # fmt: skip
-    assert cost_of(used, price) == Decimal("5") + Decimal("0.4") + Decimal("1.25") + Decimal("20")
-    spender = Spender(NAMESPACE, "builders", "demo", "GPT-5.4")
-    other = Spender(NAMESPACE, "builders", "demo", "free")
-    found = dict(costs({spender: used, other: used}, {"gpt54": price}))
-    assert found == {spender: Decimal("26.65")}

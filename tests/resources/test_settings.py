@@ -71,6 +71,20 @@ def test_everything_is_read(tmp_path: Path) -> None:
             "write it in quotes",
         ),
         ("modelPricing:\n  m: {}\n", "outputTokensUsdPerM: is required"),
+        (
+            'modelPricing:\n  a.b: {inputTokensUsdPerM: "1", outputTokensUsdPerM: "1"}\n'
+            '  gpt-5.4:\n    inputTokensUsdPerM: "1"\n    outputTokensUsdPerM: "NaN"\n',
+            'config.yaml:5: modelPricing.gpt-5.4.outputTokensUsdPerM: "NaN" is not valid',
+        ),
+        (
+            'modelPricing:\n  gpt-5.4: {inputTokensUsdPerM: "1", outputTokensUsdPerM: "1"}\n'
+            '  GPT_5_4: {inputTokensUsdPerM: "2", outputTokensUsdPerM: "2"}\n',
+            "config.yaml:3: modelPricing.GPT_5_4: is the same model as gpt-5.4",
+        ),
+        (
+            'modelPricing:\n  "-": {inputTokensUsdPerM: "1", outputTokensUsdPerM: "1"}\n',
+            "config.yaml:2: modelPricing.-: is no name of a model",
+        ),
     ],
 )
 def test_what_is_wrong_is_told_with_file_and_line(tmp_path: Path, text: str, words: str) -> None:
