@@ -53,9 +53,11 @@ class AgentGit:
     Args:
         workspace: the checkout.
         alternates: the shared store's object folder.
+        excluded: lines of a gitignore(5).
     """
 
-    def __init__(self, workspace: Path, alternates: Path) -> None:
+    def __init__(self, workspace: Path, alternates: Path, excluded: str = EXCLUDED) -> None:
+        self._excluded = excluded
         self.path = workspace / ".git"
         self._alternates = alternates
 
@@ -74,7 +76,7 @@ class AgentGit:
             Path(f"{self.path}{folder}").mkdir()
         user = f"[user]\n\tname = {_quoted(identity.name)}\n\temail = {_quoted(identity.email)}\n"
         write_anew(self.path / "config", config_text(oid, bare=False) + user)
-        write_anew(self.path / "info" / "exclude", EXCLUDED)
+        write_anew(self.path / "info" / "exclude", self._excluded)
         self._link_objects()
         self._set_head(oid)
 

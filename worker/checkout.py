@@ -18,6 +18,7 @@ from worker.agentgit import EXCLUDED, MERGE_FILES, AgentGit, Identity, is_plain
 from worker.errors import TurnError
 from worker.git import Git, GitError, config_text, display, real_path
 from worker.scope import TurnScope
+from worker.skills import Skills
 from worker.trees import is_below, remove_tree
 
 MAX_MARKER_BYTES = 16 << 20
@@ -53,14 +54,22 @@ class Checkout:
         places: its folders.
         environ: environment for git.
         identity: who commits.
+        skills: files of the worker's own that lie in the work tree for a time.
     """
 
     def __init__(
-        self, scope: TurnScope, places: Places, environ: Mapping[str, str], identity: Identity
+        self,
+        scope: TurnScope,
+        places: Places,
+        environ: Mapping[str, str],
+        identity: Identity,
+        skills: Skills | None = None,
     ) -> None:
         self.places = places
         self._identity = identity
-        self.agent = AgentGit(places.workspace, places.store_objects)
+        self._skills = skills or Skills({})
+        self._excluded = EXCLUDED + self._skills.excluded
+        self.agent = AgentGit(places.workspace, places.store_objects, self._excluded)
         people = {"NAME": identity.name, "EMAIL": identity.email}
         self.git = Git(
             scope,
@@ -115,7 +124,7 @@ class Checkout:
             if entry.name not in ("refs", "info") and not (entry.name == "index" and keep_index):
                 remove_tree(Path(entry.path))
         (git_dir / "config").write_text(config_text(oid, bare=False))
-        (git_dir / "info" / "exclude").write_text(EXCLUDED)
+        (git_dir / "info" / "exclude").write_text(self._excluded)
 
     def _set_head(self, oid: str) -> None:
         (self.places.git_dir / "HEAD").write_text(f"{oid}\n")
@@ -190,32 +199,54 @@ class Checkout:
         """Let the agent's git see HEAD, index and an unfinished merge."""
         self.agent.show(self.head, self.places.git_dir)
 
-    def take_over(self) -> None:
+    def take_over(self) -> list[str]:
         """Make the worker's index and HEAD what the agent left, its own commits included.
 
-        Commits that do not descend from where the agent began are not followed, but the work
-        tree is taken all the same, so that nothing of the content is lost.
+        Commits that do not descend from where the agent began, or that hold a persona's skills,
+        are not followed, but the work tree is taken all the same, so that nothing of the content
+        is lost.
+
+        Returns: the skills that the agent had committed.
 
         Raises: TurnError, Interrupted, OSError.
         """
         self.agent.secure()
         found = self.agent.head()
+        skills: list[str] = []
         if found is not None and found != self.head:
-            self._follow(found)
+            skills = self._follow(found)
         self._close_submodules()
         self._add_all()
+        return skills
 
-    def _follow(self, found: str) -> None:
-        """Go to the agent's own commit, if it continues ours and is complete."""
+    def _follow(self, found: str) -> list[str]:
+        """Go to the agent's own commit, if it continues ours, is complete, and holds no skills of
+        the persona; those that it does."""
         walk = ("rev-list", "--objects", "--quiet", found, "--not", self.head)
         ancestry = ("merge-base", "--is-ancestor", self.head, found)
         if self.git.run(*ancestry, ok=(0, 1, 128)).exit_code != 0:
-            return
+            return []
         if self.git.run(*walk, ok=(0, 128)).exit_code != 0:
             raise TurnError("task", f"the agent's commit {found[:12]} lacks objects")
+        skills = self._skills_since(found)
+        if skills:
+            return skills
         self._forget_merge_within(found)
         self.git.run("read-tree", "--reset", found)
         self._set_head(found)
+        return []
+
+    def _skills_since(self, found: str) -> list[str]:
+        """The persona's skills in any commit from HEAD to ``found``, less the repository's own."""
+        paths, literal = self._skills.paths, {"GIT_LITERAL_PATHSPECS": "1"}
+        if not paths:
+            return []
+        listed = self.git.run("ls-tree", "-r", "-z", "--name-only", self.head, "--", *paths)
+        own = {display(name) for name in listed.output.split(b"\0")}
+        ours = [path for path in paths if path not in own]
+        walk = ("log", "--full-history", "-m", "--format=", "--name-only", "-z", "--no-renames")
+        touched = self.git.run(*walk, f"{self.head}..{found}", "--", *ours, env=literal)
+        return sorted({display(name).strip() for name in touched.output.split(b"\0")} & set(ours))
 
     def _forget_merge_within(self, commit: str) -> None:
         """End the merge that is under way, if the agent's commit concluded it."""

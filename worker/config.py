@@ -17,7 +17,7 @@ JOB_VARIABLE = "CODESWARM_JOB_ID"
 NODE_VARIABLE = "CODESWARM_NODE_ID"
 BASE_VARIABLE = "CODESWARM_BASE_DIR"
 
-MAX_FILE_BYTES = 4 << 20
+MAX_FILE_BYTES = 12 << 20
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
@@ -215,9 +215,18 @@ def _agent(reader: _Reader) -> AgentConfig:
 
 def _persona(reader: _Reader) -> Persona:
     skills = reader.table("skills")
-    if not all(isinstance(text, str) for text in skills.values()):
-        raise ConfigError("worker.json: persona: skills must be texts by path")
+    for path, text in skills.items():
+        if not isinstance(text, str):
+            raise ConfigError("worker.json: persona: skills must be texts by path")
+        _check_skill(path)
     return Persona(instructions=reader.text("instructions"), skills=skills)
+
+
+def _check_skill(text: str) -> None:
+    path = PurePosixPath(text)
+    bad = path.is_absolute() or not path.parts or str(path) != text
+    if bad or ".." in path.parts or ".git" in map(str.lower, path.parts) or not text.isprintable():
+        raise ConfigError(f"worker.json: persona: {text!r} is no path below a skills folder")
 
 
 def _secret_names(value: Any) -> frozenset[str] | None:

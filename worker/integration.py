@@ -182,7 +182,7 @@ class Integration:
     def _ask(self, instructions: str) -> None:
         self._checkout.show_agent()
         self._answer = self._ask_agent(instructions)
-        self._checkout.take_over()
+        self._turn.take_over()
 
     def _commit(self, message: str) -> None:
         task = self._turn.task

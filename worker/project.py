@@ -19,6 +19,7 @@ from worker.publish import push
 from worker.records import DependencyRef, MergeRef, RepositoryRef, UserRecord
 from worker.runtimes.base import Emit
 from worker.scope import TurnScope
+from worker.skills import Skills
 
 MAX_FILES = 200
 MAX_TITLE = 200
@@ -65,7 +66,8 @@ class ProjectTurn:
         git = Git(scope, config.base / "git", environ)
         self._store = ObjectStore(self._store_path(), git)
         places = Places(config.base / "git", config.workspace, self._store.objects)
-        self.checkout = Checkout(scope, places, environ, identity)
+        skills = Skills(config.persona.skills)
+        self.checkout = Checkout(scope, places, environ, identity, skills)
         self.start = ""
         """The commit that the agent begins with."""
 
@@ -117,12 +119,26 @@ class ProjectTurn:
 
         Raises: TurnError, Interrupted, OSError.
         """
-        self.checkout.take_over()
+        self.take_over()
         left = [display(path) for path in conflicts if self.checkout.has_markers(path)]
         if left:
             raise TurnError("task", f"conflict markers are left in {', '.join(left)}")
         changes = self.checkout.commit(self.start, commit_message(self.task))
         self.publish(self.repository["base_commit"], changes)
+
+    def take_over(self) -> None:
+        """Take over what the agent left; skills of its persona that it committed are told.
+
+        Raises: TurnError, Interrupted, OSError.
+        """
+        skills = self.checkout.take_over()
+        if skills:
+            message = (
+                "the agent's own commits hold files of its persona and are replaced by one of the "
+                f"worker's without them: {', '.join(skills[:10])}"
+            )
+            told = {"class": "persona", "message": message, "will_retry": False}
+            self._emit(records.AGENT_ERROR, told)
 
     def publish(self, base: str, changes: Sequence[Change], merges: Sequence[Merged] = ()) -> None:
         """Push the head and report it.

@@ -17,6 +17,7 @@ from worker.outbox import Outbox
 from worker.records import UserRecord
 from worker.runtimes.base import Runtime, TurnContext
 from worker.scope import TurnScope
+from worker.skills import Skills
 
 if TYPE_CHECKING:  # slow to load, and not needed for prompts without a repository
     from worker.agentgit import Identity
@@ -50,6 +51,7 @@ class Turns:
         marks = {name: environ[name] for name in (JOB_VARIABLE, NODE_VARIABLE, BASE_VARIABLE)}
         self._agent_env = {**clean_environ(environ), **config.env, **marks}
         self._masker = Masker(config.secrets)
+        self._skills = Skills(config.persona.skills)
         self._identity: Identity | None = None
 
     def run(self, record: UserRecord, scope: TurnScope) -> bool:
@@ -150,7 +152,7 @@ class Turns:
 
     def _tracer(self, injection: str) -> Callable[[str, str], None] | None:
         """Takes raw traffic of a turn, if it was asked for."""
-        if self._environ.get(CAPTURE_VARIABLE) != "1":
+        if self._agent_env.get(CAPTURE_VARIABLE) != "1":
             return None
 
         def trace(direction: str, text: str) -> None:
@@ -176,13 +178,24 @@ class Turns:
         """Have the agent carry out a text."""
         agent = self._config.agent
         fresh = agent.fresh_thread_per_prompt
-        if fresh and self._config.system_prompt:
-            first = dataclasses.replace(context, kind="system", task="", branch="", fresh=True)
-            self._runtime.turn(self._config.system_prompt, first)
-            fresh = False
-        answer = self._runtime.turn(text, dataclasses.replace(context, fresh=fresh))
+        with self._skills.in_place(context.workdir) as taken:
+            if taken:
+                self._tell_taken(taken, context)
+            if fresh and self._config.system_prompt:
+                first = dataclasses.replace(context, kind="system", task="", branch="", fresh=True)
+                self._runtime.turn(self._config.system_prompt, first)
+                fresh = False
+            answer = self._runtime.turn(text, dataclasses.replace(context, fresh=fresh))
         context.scope.check()
         return answer
+
+    def _tell_taken(self, paths: list[str], context: TurnContext) -> None:
+        message = (
+            "these files of the persona are not written, since the repository or the folder has "
+            f"something of its own there: {', '.join(paths[:10])}"
+        )
+        told = {"class": "persona", "message": message, "will_retry": False}
+        context.emit(records.AGENT_ERROR, told)
 
     def _project(self, record: UserRecord, context: TurnContext) -> str:
         from worker.project import ProjectTurn

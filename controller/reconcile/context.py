@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,6 +54,8 @@ class Context:
     archives: Path
     sources: Sources = FILE_MODE
     """What besides stored objects manifests may refer to in this home."""
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
+    """The controller's own environment: what profiles are filled in from, and what is inherited."""
     observer: Observer = field(default_factory=Observer)
     """Who is told what happens."""
     world: World = field(default_factory=World)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from controller.reconcile.agent_spec import resolve_agent
 from controller.reconcile.context import Context, sibling
 from controller.resources.effective import effective, for_status, missing_parameters
 from controller.resources.texts import Unresolved
@@ -15,7 +16,7 @@ from controller.store.base import Resource
 
 RUNTIMES = frozenset({"mock"})
 """What this version's worker can run."""
-NOT_YET = ("persona", "envProfile", "container")
+NOT_YET = ("container",)
 """Settings of an agent that would be without effect in this version, and are refused instead."""
 
 
@@ -86,21 +87,22 @@ def _launchable(
     if unknown:
         fields = ", ".join(f"agent.{name}" for name in unknown)
         return Problem("FieldNotAvailable", f"{fields}: not available in this version")
-    prompt = ctx.text(obj, result, "systemPrompt")
-    if isinstance(prompt, Unresolved):
-        return Problem(prompt.reason, prompt.message)
-    env = ctx.environment(obj, agent.get("env") or ())
-    if isinstance(env, Unresolved):
-        return Problem(env.reason, env.message)
-    config = {
-        "runtime": agent["runtime"],
-        "agent": {k: v for k, v in agent.items() if k not in ("env", "runtime")},
-        "systemPrompt": prompt or "",
+    resolved = resolve_agent(ctx, obj, result)
+    if isinstance(resolved, Unresolved):
+        return Problem(resolved.reason, resolved.message)
+    place = {
         "workspaceSubdir": result["workspaceSubdir"],
         "stores": str(ctx.stores),
         "node": provider,
     }
-    identity = {"config": config, "env": env, "provider": provider, "parameters": parameters}
+    identity = {
+        **resolved.identity,
+        "place": place,
+        "provider": provider,
+        "parameters": parameters,
+    }
+    if resolved.model:
+        result = {**result, "agent": {**agent, "model": resolved.model}}
     return Launchable(
         effective=for_status(result),
         provider=provider,
@@ -108,8 +110,8 @@ def _launchable(
         replicas=obj["spec"].get("replicas", 1),
         allowed=allowed(ctx, obj, provider),
         hash=_digest(identity),
-        worker_config=config,
-        env=env,
+        worker_config={**resolved.config, **place},
+        env=resolved.env,
         soft_timeout=float(result["launch"]["softTimeoutSeconds"]),
         hard_timeout=float(result["launch"]["hardTimeoutSeconds"]),
         heartbeat_timeout=float(result["heartbeatTimeoutSeconds"]),

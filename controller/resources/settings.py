@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import cache
@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from controller.resources.environment import NAME, TemplateError, variables
 from controller.resources.prices import ModelPrice, price_key
 from controller.resources.schema import Schema, compile_schema
 from controller.resources.yamldoc import Parsed, YamlError, parse
@@ -114,6 +115,12 @@ def _checked(document: Parsed, source: str) -> dict[str, Any]:
     if errors:
         lines = [f"{source}:{document.line_of(error.path)}: {error}" for error in errors]
         raise SettingsError("\n".join(lines))
+    faults = [
+        f"{source}:{document.line_of(path)}: {path}: {text}"
+        for path, text in _profile_faults(value)
+    ]
+    if faults:
+        raise SettingsError("\n".join(faults))
     result: dict[str, Any] = value
     _distinct_models(document, result, source)
     return result
@@ -132,6 +139,21 @@ def _distinct_models(document: Parsed, value: Mapping[str, Any], source: str) ->
                 f"{where}: is the same model as {seen[key]}: case and punctuation do not count"
             )
         seen[key] = name
+
+
+def _profile_faults(value: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """What is wrong with variables of profiles; the values are not told, they may be secret."""
+    for profile, content in value.get("envProfiles", {}).items():
+        for name, template in content["env"].items():
+            path = f"envProfiles.{profile}.env.{name}"
+            if not NAME.fullmatch(name):
+                yield path, "is no name of a variable: letters, digits and _, no digit first"
+            if "\0" in template:
+                yield path, "has a zero byte, which no environment can hold"
+            try:
+                variables(template)
+            except TemplateError as error:
+                yield path, str(error)
 
 
 def _decode(value: Mapping[str, Any]) -> Settings:

@@ -82,9 +82,9 @@ def resolve_text(
         return None
     where = f"{field}From"
     if "path" in source:
-        return _read_text(obj, source["path"], where, sources)
+        return read_text(obj, source["path"], where, sources)
     data = _referenced(obj, "ConfigMap", source["configMapKeyRef"], where, lookup)
-    return data if isinstance(data, Unresolved) else _text(data, where, MAX_TEXT)
+    return data if isinstance(data, Unresolved) else text_of(data, where, MAX_TEXT)
 
 
 def resolve_secret(
@@ -99,7 +99,7 @@ def resolve_secret(
     if "env" in source:
         return _environment(source["env"], where, sources)
     data = _referenced(obj, "Secret", source["secretKeyRef"], where, lookup)
-    return data if isinstance(data, Unresolved) else _text(data, where, MAX_VALUE)
+    return data if isinstance(data, Unresolved) else text_of(data, where, MAX_VALUE)
 
 
 def resolve_env(
@@ -158,7 +158,8 @@ def _below(folders: list[str], path: str, where: str) -> Path | Unresolved:
     return Unresolved("FileNotFound", f"{where}: there is no {path!r} in {', '.join(folders)}")
 
 
-def _read_text(obj: Mapping[str, Any], path: str, where: str, sources: Sources) -> str | Unresolved:
+def read_text(obj: Mapping[str, Any], path: str, where: str, sources: Sources) -> str | Unresolved:
+    """The text of a file that a manifest's relative path means."""
     file = resolve_path(obj, path, where, sources)
     if isinstance(file, Unresolved):
         return file
@@ -170,13 +171,13 @@ def _read_text(obj: Mapping[str, Any], path: str, where: str, sources: Sources) 
     except OSError as error:
         message = f"{where}: {path!r} cannot be read: {error.strerror}"
         return Unresolved("FileUnreadable", message)
-    return _text(data, where, MAX_TEXT)
+    return text_of(data, where, MAX_TEXT)
 
 
-def _referenced(
-    obj: Mapping[str, Any], kind: str, ref: Mapping[str, Any], where: str, lookup: Lookup
-) -> bytes | Unresolved:
-    name, key = ref["name"], ref["key"]
+def find_object(
+    obj: Mapping[str, Any], kind: str, name: str, where: str, lookup: Lookup
+) -> Mapping[str, Any] | Unresolved:
+    """A Secret or ConfigMap in an object's own namespace."""
     namespace = obj["metadata"].get("namespace") or "default"
     try:
         found = lookup(Ref(kind, namespace, name))
@@ -184,6 +185,16 @@ def _referenced(
         return Unresolved("Forbidden", f"{where}: {kind} {name!r} may not be read: {denied}")
     if found is None:
         return Unresolved(f"{kind}NotFound", f"{where}: there is no {kind} {name!r} here")
+    return found
+
+
+def _referenced(
+    obj: Mapping[str, Any], kind: str, ref: Mapping[str, Any], where: str, lookup: Lookup
+) -> bytes | Unresolved:
+    name, key = ref["name"], ref["key"]
+    found = find_object(obj, kind, name, where, lookup)
+    if isinstance(found, Unresolved):
+        return found
     data = core.value_of(found, key)
     if data is None:
         return Unresolved(f"{kind}KeyNotFound", f"{where}: {kind} {name!r} has no key {key!r}")
@@ -201,7 +212,8 @@ def _environment(name: str, where: str, sources: Sources) -> str | Unresolved:
     return values[name]
 
 
-def _text(data: bytes, where: str, limit: int) -> str | Unresolved:
+def text_of(data: bytes, where: str, limit: int) -> str | Unresolved:
+    """UTF-8 of at most ``limit`` characters as text."""
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
