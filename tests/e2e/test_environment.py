@@ -60,7 +60,9 @@ def test_a_secret_is_in_the_agents_environment_and_nowhere_else(lab: Lab, tmp_pa
         CODESWARM_CAPTURE_ALL_SESSION="1",
     )
     go = tmp_path / "go"
-    leak = f'run: "env >&2; echo $OTHER; until [ -e {go} ]; do sleep 0.05; done; exit 3"'
+    leak = (
+        f'run: "env; echo key=$OPENAI_API_KEY >&2; until [ -e {go} ]; do sleep 0.05; done; exit 3"'
+    )
     agent = {"runtime": "mock", "envProfile": "gateway", "env": ENV}
     lab.apply(
         secret(),
@@ -81,7 +83,7 @@ def test_a_secret_is_in_the_agents_environment_and_nowhere_else(lab: Lab, tmp_pa
         assert not [word for word in process.cmdline() if any(value in word for value in GIVEN)]
     go.touch()
     lab.wait_phase("Task", "demo.leak", "Failed")
-    assert "OPENAI_API_KEY=[masked]" in lab.task("demo.leak")["attempts"][-1]["message"]
+    assert "key=[masked]" in lab.task("demo.leak")["attempts"][-1]["message"]
     for root in (lab.home.transcripts, lab.home.logs, lab.home.workspaces):
         assert files_with(root, (*GIVEN, CONTROLLERS)) == []
     assert not [value for value in GIVEN if value in lab.log.read_text()]

@@ -73,8 +73,9 @@ def test_they_are_there_for_prompts_without_a_repository(worker: Worker) -> None
         f"git add -f {REVIEW} && {OWN} && git rm -q -r --cached .agents && {OWN}",
         f"git add -f {REVIEW}",
         "printf '!.agents\\n!.claude\\n!*\\n' > .gitignore && git add -A && " + OWN,
-        f"git checkout -qb side && git add -f {CLAUDES} && {OWN} && git checkout -q - "
-        f"&& echo y > y && git add y && {OWN} && git -c user.name=a -c user.email=b merge -q side",
+        f"at=$(git rev-parse HEAD) && git checkout -qb side && git add -f {CLAUDES} && {OWN} "
+        f"&& git checkout -q $at && echo y > y && git add y && {OWN} "
+        "&& git -c user.name=a -c user.email=b merge -q side",
     ],
     ids=["all", "and taken back", "staged", "ignore rules", "merged"],
 )
@@ -146,11 +147,12 @@ def test_nothing_is_written_or_removed_through_a_link(
     (outside / "review" / "SKILL.md").write_text("not ours\n")
     run(worker, remote, {"run": f"rm -r .agents/skills; ln -s {outside} .agents/skills"})
     assert (outside / "review" / "SKILL.md").read_text() == "not ours\n"
-    told = run(worker, remote, {"run": "mkdir d; ln -s d .claude; ln -s nowhere .agents"}, name="b")
+    links = "rm -r .agents .claude; mkdir d; touch d/kept; ln -s d .claude; ln -s nowhere .agents"
+    told = run(worker, remote, {"run": links}, name="b")
     base = told["head_commit"]
-    link = run(worker, remote, {"run": "ls -R d"}, name="c", base=base)
-    assert outputs(worker)[-1].strip() == "" or "d" in outputs(worker)[-1]
-    assert link["files_changed"] == [] and not (worker.repo / "d").exists()
+    last = run(worker, remote, {"run": "find d"}, name="c", base=base)
+    assert outputs(worker)[-1] == "d\nd/kept\n" and last["files_changed"] == []
+    assert len(complaints(worker)) == 1 and CLAUDES in complaints(worker)[0]
 
 
 def test_an_integration_has_them_only_while_it_asks(worker: Worker, remote: Repository) -> None:
