@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import urllib.parse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -80,4 +79,16 @@ def _forms(value: str) -> Iterator[str]:
         yield text
         yield json.dumps(text)[1:-1]
         yield json.dumps(text, ensure_ascii=False)[1:-1]
-        yield urllib.parse.quote(text, safe="")
+        yield _in_url(text)
+
+
+def _in_url(text: str) -> str:
+    """Percent-encoded (RFC 3986, 2.1)."""
+    return "".join(
+        char if char.isascii() and (char.isalnum() or char in "-._~") else _percent(char)
+        for char in text
+    )
+
+
+def _percent(char: str) -> str:
+    return "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))
