@@ -58,6 +58,8 @@ def _swarm(client: Client, obj: Resource, status: Mapping[str, Any], now: float)
             ("Idle", status.get("idleReplicas")),
             ("Runtime", agent.get("runtime")),
             ("Model", agent.get("model")),
+            ("Environment", _environment(agent)),
+            ("Persona", _persona(agent)),
             ("Provider", ", ".join(effective.get("provider") or {})),
             ("Launch failures", status.get("launchFailures") or None),
             ("Next launch at", status.get("nextLaunchAt")),
@@ -80,6 +82,19 @@ def _swarm(client: Client, obj: Resource, status: Mapping[str, Any], now: float)
     ]
     headers = ["INDEX", "PHASE", "TASK", "JOB", "HANDLE", "SINCE", "COST", "REASON"]
     yield from _table("Workers", headers, rows)
+
+
+def _environment(agent: Mapping[str, Any]) -> str:
+    """Where an agent's variables come from; their values are nowhere to be read."""
+    profile, names = agent.get("envProfile"), [item["name"] for item in agent.get("env") or ()]
+    return "; ".join([*([f"profile {profile}"] if profile else []), *names])
+
+
+def _persona(agent: Mapping[str, Any]) -> str:
+    persona = agent.get("persona") or {}
+    if "configMapRef" in persona:
+        return f"ConfigMap {persona['configMapRef']['name']}"
+    return str(persona.get("path") or "")
 
 
 def _reason(entry: Mapping[str, Any]) -> str:

@@ -51,7 +51,7 @@ class LaunchRequest:
     index: int
     config: Mapping[str, Any]
     """What the worker reads as ``worker.json`` (see worker/config.py); no secrets."""
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Environment of the agent, secrets included; travels in a file of mode 0600."""
 
 

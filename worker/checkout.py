@@ -244,6 +244,8 @@ class Checkout:
         listed = self.git.run("ls-tree", "-r", "-z", "--name-only", self.head, "--", *paths)
         own = {display(name) for name in listed.output.split(b"\0")}
         ours = [path for path in paths if path not in own]
+        if not ours:
+            return []
         walk = ("log", "--full-history", "-m", "--format=", "--name-only", "-z", "--no-renames")
         touched = self.git.run(*walk, f"{self.head}..{found}", "--", *ours, env=literal)
         return sorted({display(name).strip() for name in touched.output.split(b"\0")} & set(ours))

@@ -74,7 +74,7 @@ class Config:
     hint: Path | None = None
     """FIFO to poke after the outbox grew."""
     heartbeat_seconds: float = 1.0
-    env: Mapping[str, str] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What the agent's commands get beside the worker's own environment; secrets included."""
     secret_names: frozenset[str] | None = None
     """Those of ``env`` whose values must not be told; None: all."""

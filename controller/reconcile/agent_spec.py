@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
@@ -31,7 +31,7 @@ class Agent:
 
     config: Mapping[str, Any]
     """For ``worker.json``."""
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     identity: Mapping[str, Any]
     """Says whether workers are out of date; from it no secret can be found out."""
     model: str
@@ -42,7 +42,7 @@ class Agent:
 class _Environment:
     """Variables, and which of them must not be told."""
 
-    values: Mapping[str, str]
+    values: Mapping[str, str] = field(repr=False)
     secrets: frozenset[str]
     identity: Mapping[str, Any]
 

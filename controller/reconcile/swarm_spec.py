@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from controller.reconcile.agent_spec import resolve_agent
@@ -40,7 +40,7 @@ class Launchable:
     """How many of them the limits of this machine leave room for."""
     hash: str
     worker_config: Mapping[str, Any]
-    env: Mapping[str, str]
+    env: Mapping[str, str] = field(repr=False)
     soft_timeout: float
     hard_timeout: float
     heartbeat_timeout: float

@@ -137,6 +137,15 @@ def test_describe_a_swarm_and_a_project(run: Run, db: Database) -> None:
     assert lines.count("Events:  <none>") == 2
 
 
+def test_describe_tells_where_an_agents_environment_comes_from(run: Run, db: Database) -> None:
+    env = [{"name": "API_KEY", "valueFrom": {"env": "K"}}, {"name": "MODE"}]
+    agent = {"runtime": "mock", "envProfile": "gateway", "env": env, "persona": {"path": "./p"}}
+    seed(db, swarm(), swarm_status(effective={"provider": {"local": {}}, "agent": agent}))
+    lines = shown(run, "describe", "swarm/builders")
+    assert "  Environment:  profile gateway; API_KEY; MODE" in lines
+    assert "  Persona:  ./p" in lines
+
+
 def test_events_of_an_object_before_are_not_shown(run: Run, home: Home, db: Database) -> None:
     seed(db, swarm())
     key = Key("Swarm", "default", "builders")

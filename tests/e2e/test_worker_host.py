@@ -9,11 +9,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from controller.store.base import Key
 from providers.launching import worker_command
-from tests.lab import Lab, project, refs, swarm, work
+from tests.lab import Lab, git, project, refs, swarm, work
 from tests.providers.hosting import NAMESPACE, HostedHarness, hosted
 
 
@@ -82,6 +83,31 @@ def test_a_project_and_its_end(lab: HostedLab) -> None:
     lab.wait(lambda: lab.db.get(key) is None, "the swarm to go")
     assert not lab.host.processes()
     assert "Traceback" not in lab.log.read_text() + lab.host.log.read_text()
+
+
+def test_a_secret_reaches_the_agent_and_no_other_process(lab: HostedLab) -> None:
+    key, token = "hosted-secret-4711", "hosted-token-4711"
+    lab.home.config.write_text("envProfiles: {p: {env: {MY_TOKEN: '${GATEWAY_TOKEN}'}}}\n")
+    lab.repository()
+    lab.start(GATEWAY_TOKEN=token, AWS_SECRET_ACCESS_KEY="controllers-own-4711")
+    secret = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}}
+    by_secret = {"name": "MY_KEY", "valueFrom": {"secretKeyRef": {"name": "s", "key": "k"}}}
+    agent = {"runtime": "mock", "envProfile": "p", "env": [by_secret]}
+    show = work("a", 'run: "env; echo $MY_KEY $MY_TOKEN > told; ls -l $CODESWARM_BASE_DIR"')
+    lab.apply({**secret, "stringData": {"k": key}}, swarm(replicas=1, agent=agent))
+    lab.wait_phase("Swarm", "builders", "Running")
+    for process in lab.host.processes():
+        environ = psutil.Process(process).environ()
+        assert not [v for v in environ.values() if v in (key, token, "controllers-own-4711")]
+    lab.apply(project(tasks=[show]))
+    lab.wait_phase("Task", "demo.a", "Succeeded")
+    head = lab.task("demo.a")["headCommit"]
+    assert git("-C", str(lab.path / "repo.git"), "show", f"{head}:told") == f"{key} {token}"
+    (transcript,) = lab.home.transcripts.rglob("*.jsonl")
+    text = transcript.read_text()
+    assert "MY_KEY=[masked]" in text and "MY_TOKEN=[masked]" in text and " env" not in text
+    shown = text + lab.log.read_text() + lab.host.log.read_text()
+    assert not [value for value in (key, token, "controllers-own-4711") if value in shown]
 
 
 def test_a_controller_that_died_goes_on_with_the_same_workers(lab: HostedLab) -> None:

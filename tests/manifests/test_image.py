@@ -129,6 +129,7 @@ def test_the_wheel_has_all_and_its_program_runs(tmp_path):
         names = set(archive.namelist())
     for file in (ROOT / "crds").rglob("*.yaml"):
         assert str(file.relative_to(ROOT)) in names
+    assert "controller/resources/baseline.md" in names
     data = f"codeswarm-{VERSION}.data/data/share/doc/codeswarm"
     for file in (ROOT / "docs").rglob("*.md"):
         assert f"{data}/{file.relative_to(ROOT / 'docs')}" in names

@@ -72,6 +72,14 @@ def test_everything_is_read(tmp_path: Path) -> None:
         ),
         ("modelPricing:\n  m: {}\n", "outputTokensUsdPerM: is required"),
         (
+            "envProfiles:\n  p:\n    env:\n      A: 'x'\n      B: '${B'\n",
+            "config.yaml:5: envProfiles.p.env.B: character 1: ${ has no closing }",
+        ),
+        ("envProfiles: {p: {env: {A: a$b}}}\n", "character 2: a single $; write ${NAME}"),
+        ("envProfiles: {p: {env: {1A: x}}}\n", "envProfiles.p.env.1A: is no name of a variable"),
+        ('envProfiles: {p: {env: {A: "a\\0b"}}}\n', "envProfiles.p.env.A: has a zero byte"),
+        ("envProfiles: {p: {env: {A: 5}}}\n", "envProfiles.p.env.A: must be a string"),
+        (
             'modelPricing:\n  a.b: {inputTokensUsdPerM: "1", outputTokensUsdPerM: "1"}\n'
             '  gpt-5.4:\n    inputTokensUsdPerM: "1"\n    outputTokensUsdPerM: "NaN"\n',
             'config.yaml:5: modelPricing.gpt-5.4.outputTokensUsdPerM: "NaN" is not valid',
