@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+CODEX := @openai/codex@0.169.0
 
 .PHONY: setup dev quickstart check lint test soak bench clean help
 
@@ -20,9 +21,15 @@ $(VENV)/.dev: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
 	@touch $@ $(VENV)/.installed
 
+# The real Codex CLI, for the tests; without npm those are skipped.
+$(VENV)/agents/.$(notdir $(CODEX)): | $(BIN)/python
+	@if command -v npm >/dev/null; then \
+	  npm install --prefix $(VENV)/agents --no-audit --no-fund --loglevel=error $(CODEX) && touch $@; \
+	else echo "npm is not installed: the tests with the Codex CLI are skipped"; fi
+
 setup: $(VENV)/.installed  ## install codeswarm into .venv
 
-dev: $(VENV)/.dev  ## install what developers need as well
+dev: $(VENV)/.dev $(VENV)/agents/.$(notdir $(CODEX))  ## install what developers need as well
 
 quickstart: setup  ## run the main job on examples/quickstart
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/quickstart/run.sh

@@ -25,7 +25,8 @@ NODE_VARIABLE = "CODESWARM_NODE_ID"
 PASSED_ON = frozenset(
     {
         "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "TZ", "TMPDIR",
-        "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "CODESWARM_CAPTURE_ALL_SESSION",
+        "SSH_AUTH_SOCK", "SSL_CERT_FILE", "SSL_CERT_DIR", "CODEX_HOME",
+        "CODESWARM_CAPTURE_ALL_SESSION",
     }
 )  # fmt: skip
 """The controller's own variables that a worker gets, with ``LC_*``; nothing else."""

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from worker import children, config, identity
+from worker.environ import agent_environ
 from worker.errors import ConfigError, TurnError
 from worker.log import complain
 from worker.loop import Loop
@@ -66,8 +67,12 @@ def make_runtime(settings: config.Config) -> Runtime:
         from worker.runtimes.mock import MockRuntime
 
         return MockRuntime(settings.agent.mock_delay_seconds, settings.agent.model)
+    if settings.runtime == "codex":
+        from worker.runtimes.codex import CodexRuntime
+
+        return CodexRuntime(settings, agent_environ(settings, os.environ))
     raise ConfigError(
-        f"worker.json: runtime {settings.runtime!r} is not known here (there is: mock)"
+        f"worker.json: runtime {settings.runtime!r} is not known here (there are: mock, codex)"
     )
 
 

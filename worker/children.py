@@ -24,7 +24,8 @@ class Spared:
 
     pid: int
     folder: Path
-    """Where its programs lie: what runs one of them below it is its helper, and spared as well."""
+    """Where its programs lie, or its one program: what runs one of them below it is its helper,
+    and spared as well."""
 
 
 def become_subreaper() -> bool:
@@ -111,9 +112,10 @@ def _unspared(spared: Collection[Spared]) -> list[int]:
 
 def _runs_from(pid: int, folder: Path) -> bool:
     try:
-        return folder in (_PROC / str(pid) / "exe").readlink().parents
+        program = (_PROC / str(pid) / "exe").readlink()
     except OSError:
         return False
+    return program == folder or folder in program.parents
 
 
 def kill_marked(marks: Mapping[str, str]) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from worker import records
-from worker.config import BASE_VARIABLE, JOB_VARIABLE, NODE_VARIABLE, Config
-from worker.environ import clean_environ
+from worker.config import Config
+from worker.environ import agent_environ
 from worker.errors import Interrupted, TurnError
 from worker.log import complain
 from worker.masking import Masker
@@ -48,8 +48,7 @@ class Turns:
         self._outbox = outbox
         self._runtime = runtime
         self._environ = environ
-        marks = {name: environ[name] for name in (JOB_VARIABLE, NODE_VARIABLE, BASE_VARIABLE)}
-        self._agent_env = {**clean_environ(environ), **config.env, **marks}
+        self._agent_env = agent_environ(config, environ)
         self._masker = Masker(config.secrets)
         self._skills = Skills(config.persona.skills)
         self._identity: Identity | None = None

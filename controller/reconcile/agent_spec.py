@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from controller.reconcile.agent_settings import BadSettings, readable_settings
 from controller.reconcile.context import Context
 from controller.resources import environment, personas
 from controller.resources.settings import EnvProfile
@@ -63,7 +64,10 @@ def resolve_agent(ctx: Context, obj: Resource, result: Mapping[str, Any]) -> Age
     if isinstance(env, Unresolved):
         return env
     model = agent.get("model") or (profile.model if profile else "")
-    told = {k: v for k, v in agent.items() if k not in _APART}
+    try:
+        told = readable_settings({k: v for k, v in agent.items() if k not in _APART})
+    except BadSettings as error:
+        return Unresolved("AgentConfigInvalid", str(error))
     own = {
         "runtime": agent["runtime"],
         "agent": {**told, "model": model} if model else told,

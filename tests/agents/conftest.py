@@ -1,0 +1,58 @@
+"""Fixtures: scripted model servers, and workers that drive real agents with them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.agents.codex_worker import CodexWorker
+from tests.agents.no_network import NoNetwork
+from tests.agents.openai_server import OpenAIServer
+
+
+@pytest.fixture(scope="module")
+def openai() -> Iterator[OpenAIServer]:
+    """A scripted model behind OpenAI's API."""
+    with OpenAIServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def proxy() -> Iterator[NoNetwork]:
+    """What any other host is asked through."""
+    with NoNetwork() as server:
+        yield server
+
+
+@pytest.fixture
+def no_network(proxy: NoNetwork) -> Iterator[NoNetwork]:
+    """No other host is asked for anything during the test."""
+    before = len(proxy.wanted)
+    yield proxy
+    assert proxy.wanted[before:] == []
+
+
+@pytest.fixture
+def make_codex(
+    tmp_path: Path, openai: OpenAIServer, no_network: NoNetwork
+) -> Iterator[Callable[..., CodexWorker]]:
+    """Makes workers with Codex (not started yet)."""
+    made: list[CodexWorker] = []
+
+    def make(name: str = "c0", **agent: object) -> CodexWorker:
+        made.append(CodexWorker(tmp_path / name, openai, no_network, **agent))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+@pytest.fixture
+def codex(make_codex: Callable[..., CodexWorker]) -> CodexWorker:
+    """A running worker with Codex."""
+    worker = make_codex()
+    worker.start()
+    return worker
