@@ -78,7 +78,7 @@ def test_a_second_process_for_the_folder_leaves_at_once(worker: Worker) -> None:
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [({"runtime": "codex"}, "runtime 'codex'"), ({"workspaceSubdir": "../x"}, "workspaceSubdir")],
+    [({"runtime": "hal"}, "runtime 'hal'"), ({"workspaceSubdir": "../x"}, "workspaceSubdir")],
 )
 def test_settings_that_cannot_be_used_are_said(
     make_worker: Make, change: dict[str, str], message: str
