@@ -127,6 +127,10 @@ class Client(Protocol):
         """Transcripts of a swarm, of some jobs, or of all in a namespace; by job."""
         ...
 
+    def user(self) -> str:
+        """Who this client writes as, as far as it can tell; empty where it cannot."""
+        ...
+
     def controller(self) -> ControllerState:
         """Whether a controller serves this home."""
         ...

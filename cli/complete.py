@@ -56,6 +56,25 @@ def _names(ctx: click.Context, kind: str) -> list[str]:
         about.close()
 
 
+def open_approvals(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """Completion of the names of questions that nobody has answered."""
+    from cli.session import Session
+
+    about: Session = ctx.find_root().obj or Session()
+    try:
+        given = set(ctx.params.get(param.name or "") or ())
+        found = [
+            obj["metadata"]["name"]
+            for obj in about.client.list("Approval", about.namespace)
+            if not obj["spec"].get("decision") and "outcome" not in (obj.get("status") or {})
+        ]
+        return [name for name in found if name.startswith(incomplete) and name not in given]
+    except Exception:  # a shell's line is no place for an error
+        return []
+    finally:
+        about.close()
+
+
 any_object = objects(*NAMED)
 a_task = objects("Task")
 a_swarm = objects("Swarm", kinds=False)

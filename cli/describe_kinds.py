@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from cli import ages, outline, table
+from cli.answers import asked_of
 from cli.money import money
 from cli.render import said
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 
 MAX_FILES = 20
 MAX_TASKS = 100
+MAX_LINES = 400
+"""Of a question's diff."""
 
 
 def spec_of(obj: Resource) -> Mapping[str, Any]:
@@ -25,6 +28,9 @@ def spec_of(obj: Resource) -> Mapping[str, Any]:
     spec = dict(obj.get("spec") or {})
     if obj["kind"] == "Project" and spec.get("tasks"):
         spec["tasks"] = f"{len(spec['tasks'])} (below)"
+    if obj["kind"] == "Approval" and spec.get("request"):
+        below = ("command", "diff", "paths", "reason")
+        spec["request"] = {k: v for k, v in spec["request"].items() if k not in below}
     return spec
 
 
@@ -235,14 +241,25 @@ def _took(attempt: Mapping[str, Any]) -> str:
 def _approval(
     client: Client, obj: Resource, status: Mapping[str, Any], now: float
 ) -> Iterator[str]:
-    delivered = status.get("delivered")
+    delivered, request = status.get("delivered"), obj["spec"].get("request") or {}
+    by = status.get("by")
+    if by and status.get("source") == "person":
+        by += " (verified)" if status.get("byVerified") else " (as the client says)"
     yield from _fields(
         "Status",
         [
             ("Outcome", status.get("outcome")),
+            ("Given by", status.get("source")),
+            ("By", by),
+            ("Decided at", status.get("decidedAt")),
             ("Delivered", None if delivered is None else delivered),
+            ("Delivered at", status.get("deliveredAt")),
+            ("Expires at", None if status.get("outcome") else request.get("expiresAt")),
         ],
     )
+    yield "Question:"
+    for line in asked_of(request, MAX_LINES):
+        yield f"  {table.clean(line)}"
 
 
 def _secret(client: Client, obj: Resource, status: Mapping[str, Any], now: float) -> Iterator[str]:

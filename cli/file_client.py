@@ -154,6 +154,15 @@ class FileClient:
         """As ``Client.transcripts``."""
         return transcript_files.find(self._home.transcripts, namespace, swarm=swarm, jobs=jobs)
 
+    def user(self) -> str:
+        """As ``Client.user``: this machine's name for who runs this process."""
+        import pwd
+
+        try:
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
+
     def controller(self) -> ControllerState:
         """As ``Client.controller``."""
         from cli.process import state

@@ -224,6 +224,12 @@ class KubeClient:
         uid = None if live is None else live["metadata"]["uid"]
         return self._transcripts.find(namespace, swarm=swarm, uid=uid, jobs=jobs)
 
+    def user(self) -> str:
+        """As ``Client.user``: as the server knows us, else as the kubeconfig names us."""
+        from cli.kube_user import server_name
+
+        return server_name(self.server) or self.server.place.user
+
     def controller(self) -> ControllerState:
         """As ``Client.controller``."""
         return self._lease().state()

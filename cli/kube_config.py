@@ -27,6 +27,8 @@ class Place:
     context: str
     namespace: str
     """That of the context; ``default`` where it names none."""
+    user: str = ""
+    """What the context calls its user."""
 
 
 def place(kubeconfig: str | None, context: str | None) -> Place:
@@ -58,7 +60,13 @@ def place(kubeconfig: str | None, context: str | None) -> Place:
         raise CliError(f'there is no context "{chosen}" in {files}{hint}')
     namespace = contexts[chosen].get("namespace")
     named = isinstance(namespace, str) and namespace
-    return Place(files, chosen, str(namespace) if named else "default")
+    user = contexts[chosen].get("user")
+    return Place(
+        files,
+        chosen,
+        str(namespace) if named else "default",
+        user if isinstance(user, str) else "",
+    )
 
 
 def _documents(files: str) -> Iterator[dict[str, Any]]:

@@ -26,6 +26,9 @@ SECTIONS = {
     "Work": {
         "prompt": "cli.prompt:prompt",
         "logs": "cli.logs:logs",
+        "approvals": "cli.approvals:approvals",
+        "approve": "cli.deciding:approve",
+        "deny": "cli.deciding:deny",
         "retry": "cli.change:retry",
         "cancel": "cli.change:cancel",
         "suspend": "cli.change:suspend",

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from cli import ages, hindrances
+from cli.answers import question_of
 from cli.money import money
 from controller.resources.conditions import find
 
@@ -180,9 +181,16 @@ def attention(overview: Overview) -> list[str]:
             lines.append(_line(task, held.cause))
     for approval in overview.approvals:
         if not approval["spec"].get("decision") and phase_of(approval) == "Pending":
-            asked = (approval["spec"].get("request") or {}).get("task")
-            lines.append(_line(approval, "", f"task/{asked}" if asked else ""))
+            lines.append(_asks(approval))
     return lines
+
+
+def _asks(approval: Resource) -> str:
+    """A question that waits for a person, and where to read all of it."""
+    request = approval["spec"].get("request") or {}
+    whose = f"task/{request['task']}" if request.get("task") else "its agent"
+    name = f"approval/{name_of(approval)}"
+    return f"{name} {whose} asks ({question_of(request)}): codeswarm describe {name}"
 
 
 def failure_of(task: Resource) -> str:

@@ -124,6 +124,12 @@ def _world(ctx: Context) -> Iterator[Metric]:
     for task in world.tasks.values():
         tasks[task.settled_phase, task.kind] += 1
     yield _gauge("tasks", "Task objects.", ("phase", "type"), tasks)
+    asked: Counter[tuple[str, ...]] = Counter()
+    for key, swarm in world.approvals.items():
+        asked[key.namespace, swarm] += 1
+    yield _gauge(
+        "approvals_open", "Questions whose agent waits.", ("namespace", "swarm"), asked
+    )  # fmt: skip
     swarms = {(s.key.namespace, s.key.name): s for s in world.swarms.values()}
     projects = {(p.key.namespace, p.key.name): p for p in world.projects.values()}
     yield _gauge(

@@ -11,6 +11,7 @@ from controller.reconcile.context import Context
 from controller.reconcile.dispatch import deliver
 from controller.reconcile.infos import TaskInfo, project_key
 from controller.reconcile.pricing import merge_usage
+from controller.reconcile.questions import stop_waiting, waited
 from controller.reconcile.readiness import stale_run
 from controller.reconcile.task_status import task_conditions
 from controller.reconcile.turns import TurnFacts
@@ -52,13 +53,12 @@ def _late(
     now = ctx.clock.now()
     timeout, stall = limits(ctx, info, obj["spec"])
     begun = _begun(attempt, turn)
-    if timeout is not None and begun is not None and now - begun > timeout:
+    spent = now - begun if begun is not None else 0.0
+    if timeout is not None and spent > timeout and spent - waited(ctx, obj, attempt) > timeout:
         return "Timeout"
-    if stall is not None and turn is not None and turn.accepted_at is not None:
-        waiting = set(turn.approvals) - set(turn.resolved)
-        if not waiting and now - turn.last_activity > stall:
-            return "Stalled"
-    return ""
+    if stall is None or turn is None or turn.accepted_at is None or turn.asks:
+        return ""
+    return "Stalled" if now - turn.last_activity > stall else ""
 
 
 def _superseded(ctx: Context, info: TaskInfo, attempt: dict[str, Any]) -> bool:
@@ -94,6 +94,7 @@ class Interrupter:
                 "interrupt": {"reason": reason, "at": self._ctx.now()},
             }
             merge_usage(self._ctx, obj["metadata"]["namespace"], attempt, turn)
+            stop_waiting(status)
             status["attempts"] = [*status["attempts"][:-1], attempt]
             status["observedGeneration"] = obj["metadata"]["generation"]
             task_conditions(self._ctx, obj, status)
@@ -134,17 +135,21 @@ class Interrupter:
         self._ctx.queue.add(swarm)
 
     def next_deadline(
-        self, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
     ) -> float | None:
-        """Seconds until a limit of the running turn could be reached, or None."""
-        obj = self._ctx.store.get(info.key)
-        timeout, stall = limits(self._ctx, info, obj["spec"] if obj else {})
+        """Seconds until a limit of the running turn could be reached, or None.
+
+        While its agent waits for an answer none can: the answer's delivery asks for a pass.
+        """
+        if turn.asks:
+            return None
+        timeout, stall = limits(self._ctx, info, obj["spec"])
         now = self._ctx.clock.now()
         waits = []
         begun = _begun(attempt, turn)
         if timeout is not None and begun is not None:
-            waits.append(begun + timeout - now)
+            asked = waited(self._ctx, obj, attempt) if turn.approvals else 0.0
+            waits.append(begun + asked + timeout - now)
         if stall is not None:
-            asks = set(turn.approvals) - set(turn.resolved)
-            waits.append(stall if asks else turn.last_activity + stall - now)
+            waits.append(turn.last_activity + stall - now)
         return max(0.05, min(waits) + 0.01) if waits else None

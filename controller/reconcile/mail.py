@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from controller.reconcile.approval import approval_name
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, project_key
+from controller.reconcile.questions import approval_name
 from controller.reconcile.turns import TurnFacts, parse
 from controller.store.base import Key, StoreUnavailable
 from providers.base import NotTaken, ProviderError, RecordBatch
@@ -62,7 +64,7 @@ class Mail:
                 continue
             turn = self._ctx.turns.apply(batch.job, record, now)
             self._ctx.observer.heard(batch.job, record)
-            self._wake_by(batch.job, record["event"], turn)
+            self._wake_by(batch.job, record, turn)
 
     def _keep(self, batch: RecordBatch) -> None:
         try:
@@ -76,7 +78,8 @@ class Mail:
             raise NotTaken from error
         self._full = False
 
-    def _wake_by(self, job: str, event: str, turn: TurnFacts | None) -> None:
+    def _wake_by(self, job: str, record: Mapping[str, Any], turn: TurnFacts | None) -> None:
+        event = record["event"]
         if event == rec.THREAD_STATUS:
             self.wake_swarm_of(job)
         if turn is None:
@@ -87,7 +90,8 @@ class Mail:
         elif event == rec.EXEC_APPROVAL_REQUIRED:
             self._wake_task_of(turn, 0.0)
         elif event == rec.EXEC_APPROVAL_RESOLVED:
-            self.wake_approvals_of(turn)
+            self._wake_approvals(turn, [str(record["data"].get("request_id"))])
+            self._wake_task_of(turn, FOLLOW_SECONDS)
         elif event in (rec.TURN_STARTED, rec.TASK_STARTED):
             self._wake_task_of(turn, FOLLOW_SECONDS)
         elif event == rec.COMMAND_COMPLETED and turn.merges:
@@ -113,11 +117,14 @@ class Mail:
             self.wake_swarm_of(turn.job)  # whose pass ends turns that nobody asks for
 
     def wake_approvals_of(self, turn: TurnFacts) -> None:
-        """A worker has confirmed an answer, or nobody waits for one any more."""
+        """Nobody waits for an answer any more."""
+        self._wake_approvals(turn, turn.approvals)
+
+    def _wake_approvals(self, turn: TurnFacts, requests: Iterable[str]) -> None:
         uid, _, attempt = turn.injection.rpartition(".")
         key = self._ctx.world.by_uid.get(uid)
         if key is not None and attempt.isdigit():
-            for request in turn.approvals:
+            for request in requests:
                 name = approval_name(key.name, int(attempt), request)
                 self._ctx.queue.add(Key("Approval", key.namespace, name))
 

@@ -61,16 +61,18 @@ class Manager:
         self._mail = Mail(ctx)
         self._budgets = Budgets(ctx)
         self._tasks = TaskReconciler(ctx)
+        self._approvals = ApprovalReconciler(ctx)
         self._handlers = {
             "Swarm": SwarmReconciler(ctx).reconcile,
             "Project": ProjectReconciler(ctx).reconcile,
             "Task": self._tasks.reconcile,
-            "Approval": ApprovalReconciler(ctx).reconcile,
+            "Approval": self._approvals.reconcile,
         }
         self._observers: dict[str, Callable[[Resource, bool], None]] = {
             "Task": self._observe_task,
             "Project": self._observe_project,
             "Swarm": self._observe_swarm,
+            "Approval": lambda obj, _: self.ctx.world.observe_approval(obj),
             "SwarmClass": lambda obj, _: self._class_changed(key_of(obj)),
             "ConfigMap": lambda obj, _: self._references_changed(key_of(obj)),
             "Secret": lambda obj, _: self._references_changed(key_of(obj)),
@@ -139,9 +141,8 @@ class Manager:
             for info in list(self.ctx.world.tasks.values()):
                 if not self._rests(info):
                     self._ask_for(info)
-            for obj in self.ctx.store.list("Approval"):
-                if not (obj.get("status") or {}).get("expired"):
-                    self.ctx.queue.add(key_of(obj))
+            for key in list(self.ctx.world.approvals):
+                self.ctx.queue.add(key)
 
     def _ask_for(self, info: TaskInfo) -> None:
         """A pass of a task; one that only waits for a worker has but its status to be written."""
@@ -234,6 +235,7 @@ class Manager:
         elif key.kind in ("ConfigMap", "Secret"):
             self._references_changed(key)
         else:
+            self.ctx.world.approvals.pop(key, None)
             self.ctx.queue.add(key)
 
     def observe(self, obj: Resource, *, initial: bool = False) -> None:
@@ -297,6 +299,7 @@ class Manager:
                     self._ask_for(task)  # what had no price may have one now
         if not initial:
             self._budgets.look(info)
+            self._approvals.look(obj)
 
     def _class_changed(self, key: Key) -> None:
         for swarm in self.ctx.world.swarms:

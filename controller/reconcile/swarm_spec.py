@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.domain.rules import problem as rules_problem
 from controller.reconcile.agent_spec import resolve_agent
 from controller.reconcile.context import Context, sibling
 from controller.resources.effective import effective, for_status, missing_parameters
@@ -88,6 +89,9 @@ def _launchable(
     if unknown:
         fields = ", ".join(f"agent.{name}" for name in unknown)
         return Problem("FieldNotAvailable", f"{fields}: not available in this version")
+    wrong = rules_problem((result.get("approvals") or {}).get("rules") or ())
+    if wrong:
+        return Problem("ApprovalRulesInvalid", wrong)
     resolved = resolve_agent(ctx, obj, result)
     if isinstance(resolved, Unresolved):
         return Problem(resolved.reason, resolved.message)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.reconcile.approval import ensure_approvals
 from controller.reconcile.attempts import Undeliverable, open_attempt
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
@@ -14,6 +13,7 @@ from controller.reconcile.infos import FINISHED, TaskInfo
 from controller.reconcile.interrupts import Interrupter, wanted_interrupt
 from controller.reconcile.pricing import merge_usage, newly_priced
 from controller.reconcile.prompts import PromptGroup
+from controller.reconcile.questions import confirm_answers, ensure_approvals, show_waiting
 from controller.reconcile.readiness import explain, stale_success
 from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
@@ -104,9 +104,12 @@ class TaskReconciler:
             turn = self._recall(info, attempt) or turn
         if turn is not None and turn.complete is not None:
             self._deliveries.pop(attempt["injectionId"], None)
+            await confirm_answers(ctx, obj, attempt, turn)
             return await self._settler.settle(obj, info, attempt, turn)
         if gone:
             self._deliveries.pop(attempt["injectionId"], None)
+            if turn is not None:
+                await confirm_answers(ctx, obj, attempt, turn)
             return await self._settler.lost(obj, info, attempt, turn)
         if not self._known(info):
             return 1.0
@@ -175,13 +178,14 @@ class TaskReconciler:
         if turn.working_at is not None and "turnStartedAt" not in new:
             new["turnStartedAt"] = stamp(turn.working_at)
         merge_usage(self._ctx, info.key.namespace, new, turn)
+        show_waiting(self._ctx, obj, new, turn, status)
         status["attempts"] = [*status["attempts"][:-1], new]
         status["phase"] = "Running"
         status["observedGeneration"] = obj["metadata"]["generation"]
         task_conditions(self._ctx, obj, status)
         obj = await self._end.guard(await self._ctx.write_status(obj, status), info)
         await ensure_approvals(self._ctx, obj, new, turn)
-        return self._interrupter.next_deadline(info, new, turn)
+        return self._interrupter.next_deadline(obj, info, new, turn)
 
     # --- no open attempt ---------------------------------------------------------------------
 

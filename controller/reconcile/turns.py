@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from controller.domain.questions import question
 from controller.domain.usage import Entry, entry, merge
 from worker import records as rec
 
@@ -20,6 +21,10 @@ MAX_SESSIONS = 100
 MAX_ANSWER = 4 << 20
 """Characters: a planner's answer has its whole graph in it."""
 SETTLED = 64
+MAX_QUESTIONS = 5000
+"""Of one turn."""
+MAX_OPEN = 100
+"""Of them at once: no agent asks so much, unless it wants to fill the controller's memory."""
 
 
 @dataclass(slots=True)
@@ -41,7 +46,16 @@ class TurnFacts:
     task_complete: dict[str, Any] | None = None
     complete: dict[str, Any] | None = None
     approvals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What the agent asked, as an Approval shows it; empty once it was answered."""
     resolved: dict[str, str] = field(default_factory=dict)
+    """The decision that the agent was told."""
+    noted: set[str] = field(default_factory=set)
+    """Answers whose confirmation is in status."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether the agent waits for an answer."""
+        return any(request not in self.resolved for request in self.approvals)
 
 
 @dataclass(slots=True)
@@ -209,15 +223,27 @@ def _command(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], n
 
 
 def _approval(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
-    request = _text(data.get("request_id"), 200)
-    if request and len(turn.approvals) < 100:
-        turn.approvals.setdefault(request, dict(data))
+    request = _request(data)
+    if not request or request in turn.approvals or len(turn.approvals) >= MAX_QUESTIONS:
+        return
+    if request in turn.resolved:
+        turn.approvals[request] = {}
+    elif sum(map(bool, turn.approvals.values())) < MAX_OPEN:
+        turn.approvals[request] = question(data)
 
 
 def _resolved(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:
-    request = _text(data.get("request_id"), 200)
-    if request and len(turn.resolved) < 100:
+    request = _request(data)
+    if request and len(turn.resolved) < MAX_QUESTIONS:
         turn.resolved.setdefault(request, _text(data.get("decision"), 40))
+        if request in turn.approvals:
+            turn.approvals[request] = {}
+
+
+def _request(data: Mapping[str, Any]) -> str:
+    """A question's id; empty if it is none that can be stored."""
+    request = _text(data.get("request_id"), 200)
+    return request if request.isprintable() else ""
 
 
 def _task_complete(

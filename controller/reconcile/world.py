@@ -26,7 +26,7 @@ from controller.reconcile.infos import (
     swarm_key,
     task_info,
 )
-from controller.store.base import Key, Resource
+from controller.store.base import Key, Resource, key_of
 from providers.base import SwarmHandle
 
 
@@ -37,6 +37,8 @@ class World:
         self.tasks: dict[Key, TaskInfo] = {}
         self.projects: dict[Key, ProjectInfo] = {}
         self.swarms: dict[Key, SwarmInfo] = {}
+        self.approvals: dict[Key, str] = {}
+        """Approvals that are not delivered nor expired: the swarm whose agent asks."""
         self.by_uid: dict[str, Key] = {}
         self.open_jobs: dict[str, Key] = {}
         """Job to the task whose open attempt it works on."""
@@ -73,6 +75,14 @@ class World:
             self._unindex(info)
             self.reshaped(info)
         return info
+
+    def observe_approval(self, obj: Resource) -> None:
+        """Take over a stored Approval."""
+        status = obj.get("status") or {}
+        if status.get("delivered") or status.get("expired"):
+            self.approvals.pop(key_of(obj), None)
+        else:
+            self.approvals[key_of(obj)] = obj["spec"]["request"]["swarm"]
 
     def spent(self, owner: Key) -> Spent:
         """What all present tasks of a Project or Swarm have used."""

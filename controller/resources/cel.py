@@ -158,7 +158,7 @@ def _evaluate(node: Node, value: Any, old: Any, path: str) -> Iterator[FieldErro
             yield FieldError(path, f"the rule cannot be evaluated: {error} ({rule.message})")
             continue
         if not holds:
-            yield FieldError(path + rule.field, rule.message)
+            yield FieldError((path + rule.field).lstrip("."), rule.message)
 
 
 def _project(value: Any, members: frozenset[str] | None) -> Any:

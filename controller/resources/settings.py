@@ -65,6 +65,8 @@ class Settings:
     env_profiles: Mapping[str, EnvProfile] = field(default_factory=lambda: _NOTHING)
     limits: Limits = field(default_factory=Limits)
     http: Http = field(default_factory=Http)
+    approvals_by_verified: bool = False
+    """Whether the cluster vouches for ``by`` of an Approval's decision."""
     file_roots: tuple[str, ...] = ()
     allowed_env: tuple[str, ...] = ()
 
@@ -171,6 +173,7 @@ def _decode(value: Mapping[str, Any]) -> Settings:
             infrastructure_retries=limits["infrastructureRetries"],
         ),
         http=Http(enabled=http["enabled"], host=http.get("host", ""), port=http["port"]),
+        approvals_by_verified=value.get("approvals", {}).get("byIsVerified", False),
         file_roots=tuple(value.get("fileRoots", ())),
         allowed_env=tuple(value.get("allowedEnv", ())),
     )

@@ -164,6 +164,7 @@ class ApprovalRequest:
     paths: tuple[str, ...]
     decisions: tuple[str, ...]
     amendments: tuple[str, ...]
+    truncated: bool
     swarm: str
     worker: int
     job: str
@@ -191,6 +192,7 @@ class ApprovalRequest:
             tuple(get("paths", ())),
             tuple(raw["decisions"]),
             tuple(get("amendments", ())),
+            get("truncated", False),
             raw["swarm"],
             get("worker", 0),
             raw["job"],

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from worker import records
-from worker.errors import TurnError
+from worker.errors import Interrupted, TurnError
 from worker.report import task_result
 from worker.runtimes.base import Question, Runtime, TurnContext
 from worker.runtimes.files import write_file
@@ -156,17 +156,22 @@ def _run(turn: _Turn, command: str) -> None:
         raise TurnError("task", f"`{command}` failed with exit code {done.exit_code}{tail}")
 
 
-def _ask(turn: _Turn, value: Mapping[str, str]) -> None:
+def _ask(turn: _Turn, value: Mapping[str, Any]) -> None:
     question = Question(
         kind="command",
         cwd=str(turn.context.workdir),
         command=value["command"],
         reason=value.get("reason", ""),
+        decisions=value.get("decisions", ("approve", "deny")),
     )
-    if turn.context.ask(question).approved:
+    answer = turn.context.ask(question)
+    if answer.approved:
         turn.context.run_command(value["command"])
+    elif answer.decision == "cancel":
+        raise Interrupted("Refused")
     else:
-        _say(turn, f"Not approved, so not run: {value['command']}")
+        why = f" ({answer.reason})" if answer.reason else ""
+        _say(turn, f"Not approved{why}, so not run: {value['command']}")
 
 
 def _sleep(turn: _Turn, seconds: float) -> None:

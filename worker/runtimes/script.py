@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 MAX_BLOCK_CHARS = 1 << 20
 
+DECISIONS = ("approve", "approve-session", "approve-always", "deny", "cancel")
 ERROR_CLASSES = ("quota", "overloaded", "auth")
 TOKEN_NAMES = {
     "inputTokens": "input",
@@ -202,8 +203,13 @@ def _write(value: Any) -> str:
 
 
 def _ask(value: Any) -> str:
-    names = {"command", "reason"}
-    return _fields(value, {"command"}, {"reason"}) or _texts(value, names)
+    problem = _fields(value, {"command"}, {"reason", "decisions"})
+    problem = problem or _texts(value, {"command", "reason"})
+    if not problem and "decisions" in value:
+        offered = value["decisions"]
+        if not isinstance(offered, list) or not offered or set(map(str, offered)) - set(DECISIONS):
+            problem = f"decisions must be a list of {', '.join(DECISIONS)}"
+    return problem
 
 
 def _usage(value: Any) -> str:
