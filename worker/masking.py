@@ -44,12 +44,13 @@ class Masker:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         needles = {form for value in secrets for form in _forms(value)}
-        ordered = sorted(needles, key=lambda form: (-len(form), form))
-        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+        self._needles = sorted(needles, key=lambda form: (-len(form), form))
+        pattern = "|".join(map(re.escape, self._needles))
+        self._known = re.compile(pattern) if needles else None
 
     def finds(self, text: str) -> bool:
         """Whether a text holds a known secret; the text may be JSON."""
-        return self._known is not None and self._known.search(text) is not None
+        return any(needle in text for needle in self._needles)
 
     def mask(self, text: str) -> str:
         """The text without the known secrets."""

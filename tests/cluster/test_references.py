@@ -112,6 +112,26 @@ def test_workers_wait_for_their_secret_and_are_replaced_with_it(lab: KubeLab) ->
     )
 
 
+def test_workers_wait_for_their_persona_and_are_replaced_with_it(lab: KubeLab) -> None:
+    persona = {"configMapRef": {"name": "persona"}}
+    lab.apply(swarm("kind", 1, agent={"runtime": "mock", "persona": persona}))
+    accepted(lab, "Swarm", "kind", "ConfigMapNotFound")
+    lab.apply(config_map("persona", skills__x="one"))
+    accepted(lab, "Swarm", "kind", "PersonaWithoutAgents")
+    files = {"AGENTS.md": "Be kind.", "skills__look__SKILL.md": "one"}
+    lab.apply(config_map("persona", **files))
+    lab.wait_phase("Swarm", "kind", "Running")
+    seen = script('run: "grep -qx two .agents/skills/look/SKILL.md"')
+    lab.apply(config_map("persona", **{**files, "skills__look__SKILL.md": "two"}))
+    lab.wait(lambda: lab.status("Swarm", "kind")["incarnations"] == 2, "another worker")
+    lab.wait_phase("Swarm", "kind", "Running")
+    lab.apply(prompt("looked", seen, swarm="kind", retry={"limit": 0}))
+    lab.wait_phase("Task", "looked", "Succeeded", "Failed")
+    assert lab.status("Task", "looked")["phase"] == "Succeeded"
+    lab.apply(swarm("pathed", 1, agent={"runtime": "mock", "persona": {"path": "./p"}}))
+    accepted(lab, "Swarm", "pathed", "NotInThisHome")
+
+
 def test_a_project_waits_for_its_credentials(lab: KubeLab) -> None:
     ClusterHome(lab).repository("guarded.git")
     token = {"tokenFrom": {"secretKeyRef": {"name": "guarded", "key": "token"}}}
