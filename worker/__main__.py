@@ -71,8 +71,13 @@ def make_runtime(settings: config.Config) -> Runtime:
         from worker.runtimes.codex import CodexRuntime
 
         return CodexRuntime(settings, agent_environ(settings, os.environ))
+    if settings.runtime == "claude":
+        from worker.runtimes.claude import ClaudeRuntime
+
+        return ClaudeRuntime(settings, agent_environ(settings, os.environ))
     raise ConfigError(
-        f"worker.json: runtime {settings.runtime!r} is not known here (there are: mock, codex)"
+        f"worker.json: runtime {settings.runtime!r} is not known here "
+        "(there are: mock, codex, claude)"
     )
 
 

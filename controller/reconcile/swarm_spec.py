@@ -15,7 +15,7 @@ from controller.resources.effective import effective, for_status, missing_parame
 from controller.resources.texts import Unresolved
 from controller.store.base import Resource
 
-RUNTIMES = frozenset({"codex", "mock"})
+RUNTIMES = frozenset({"claude", "codex", "mock"})
 """What this version's worker can run."""
 NOT_YET = ("container",)
 """Settings of an agent that would be without effect in this version, and are refused instead."""

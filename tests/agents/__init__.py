@@ -1,0 +1,1 @@
+"""The real agents' programs against scripted model servers."""

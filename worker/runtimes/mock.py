@@ -28,6 +28,10 @@ MARKER_FOLDER = "codeswarm-mock"
 """Where a project's task without a script leaves its marker file."""
 
 DELTA_CHARS = 80
+_DELTAS = {
+    records.ASSISTANT: records.ASSISTANT_DELTA,
+    records.REASONING: records.REASONING_DELTA,
+}
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
@@ -123,13 +127,13 @@ def _new_session() -> str:
     return f"mock-{os.urandom(4).hex()}"
 
 
-def _tell(context: TurnContext, text: str) -> None:
-    """A message of the assistant, streamed first."""
+def _tell(context: TurnContext, text: str, event: str = records.ASSISTANT) -> None:
+    """A message of the assistant or its reasoning, streamed first."""
     item = context.item()
     for start in range(0, max(len(text), 1), DELTA_CHARS):
         piece = text[start : start + DELTA_CHARS]
-        context.emit(records.ASSISTANT_DELTA, {"item": item, "text": piece})
-    context.emit(records.ASSISTANT, {"item": item, "text": text})
+        context.emit(_DELTAS[event], {"item": item, "text": piece})
+    context.emit(event, {"item": item, "text": text})
 
 
 def _say(turn: _Turn, text: str) -> None:
@@ -215,6 +219,7 @@ _VERBS: Mapping[str, Callable[[_Turn, Any], None]] = {
     "write": _write,
     "run": _run,
     "say": _say,
+    "think": lambda turn, value: _tell(turn.context, value, records.REASONING),
     "sleep": _sleep,
     "usage": _usage,
     "ask": _ask,

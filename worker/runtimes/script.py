@@ -255,6 +255,7 @@ _CHECKS: Mapping[str, Callable[[Any], str]] = {
     "write": _write,
     "run": _command,
     "say": _text,
+    "think": _text,
     "sleep": _sleep,
     "usage": _usage,
     "ask": _ask,

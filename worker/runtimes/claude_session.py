@@ -1,0 +1,236 @@
+"""A conversation with Claude Code: its process, and who listens to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import uuid
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from claude_agent_sdk import (
+    ClaudeAgentOptions,
+    ClaudeSDKClient,
+    ClaudeSDKError,
+    HookMatcher,
+    PermissionResultAllow,
+    PermissionResultDeny,
+    ResultMessage,
+    ToolPermissionContext,
+)
+
+from worker.log import complain
+from worker.runtimes.claude_process import CliProcess
+from worker.runtimes.claude_questions import Remembered
+from worker.runtimes.claude_turn import RunningTurn
+
+INTERRUPT_SECONDS = 4.0
+"""How long an interrupted turn may take to end before its process is killed."""
+
+_UNKNOWN = "no conversation found"
+
+
+class ConversationGone(Exception):
+    """The conversation was never stored, and cannot be resumed."""
+
+
+class StartFailed(Exception):
+    """The program could not be started; the text says how that shows."""
+
+
+class Session:
+    """One process and its conversation; belongs to the event loop's thread.
+
+    Args:
+        identity: the conversation's id.
+        argv: the program and its arguments.
+        cwd: where it works.
+        env: its whole environment.
+    """
+
+    def __init__(
+        self, identity: str, argv: Sequence[str], cwd: Path, env: Mapping[str, str]
+    ) -> None:
+        self.identity = identity
+        self.remembered = Remembered(cwd)
+        self._place = _place(cwd)
+        self._cwd = cwd
+        self._env = env
+        self._turn: RunningTurn | None = None
+        self._trace_of_turn: Any = None
+        self._process = CliProcess(argv, cwd, env, self._trace, self._answered)
+        hooks = [HookMatcher(hooks=[self._before_tool], on_failure="block")]
+        options = ClaudeAgentOptions(
+            can_use_tool=self._permit,
+            hooks={"PreToolUse": hooks},
+            verbatim_prompts=True,
+        )
+        self._client = ClaudeSDKClient(options, transport=self._process)
+        self._pump: asyncio.Task[None] | None = None
+
+    async def open(self, trace: Any) -> None:
+        """Start the process and shake hands.
+
+        Args:
+            trace: takes the raw traffic until a turn begins.
+
+        Raises: ConversationGone; StartFailed.
+        """
+        self._trace_of_turn = trace
+        try:
+            await self._client.connect()
+        except asyncio.CancelledError:
+            self._process.kill()
+            raise
+        except Exception as error:  # the SDK raises bare Exceptions, too
+            text = f"{error}\n{self._process.complaint}".strip()
+            await self._process.close()
+            if _UNKNOWN in text.lower():
+                raise ConversationGone(text) from error
+            raise StartFailed(text) from error
+        self._pump = asyncio.ensure_future(self._listen())
+
+    @property
+    def pid(self) -> int | None:
+        """The process's id as long as it lives."""
+        return self._process.pid
+
+    def fits(self, cwd: Path, env: Mapping[str, str]) -> bool:
+        """Whether the process lives, and a turn with this folder and environment can use it."""
+        alive = self.pid is not None and self._pump is not None and not self._pump.done()
+        return alive and self._env == env and self._place == _place(cwd)
+
+    async def send(self, prompt: str, turn: RunningTurn, trace: Any) -> None:
+        """Begin a turn.
+
+        Raises: ClaudeSDKError if the process takes nothing.
+        """
+        self._turn, self._trace_of_turn = turn, trace
+        await self._client.query(prompt, session_id=self.identity)
+
+    async def interrupt(self, turn: RunningTurn) -> None:
+        """End the turn at once; where Claude Code does not, its process is ended."""
+        try:
+            await asyncio.wait_for(self._interrupted(turn), INTERRUPT_SECONDS)
+        except Exception as error:
+            complain(f"claude: the turn did not end when asked ({error}); its process is killed")
+            self._process.kill()
+
+    async def _interrupted(self, turn: RunningTurn) -> None:
+        await self._client.interrupt()
+        await asyncio.wait([turn.finished])
+
+    def used(self, result: ResultMessage) -> Mapping[str, Any]:
+        """Tokens since the last result, by model."""
+        return self._process.used.get(result.uuid or "", {})
+
+    def leave(self) -> None:
+        """The turn is over."""
+        self._turn = None
+
+    async def close(self) -> None:
+        """End the process."""
+        if self._pump is not None:
+            self._pump.cancel()
+        try:
+            await self._client.disconnect()
+        except Exception as error:
+            complain(f"claude: {error}")
+        await self._process.close()
+
+    # --- what the process says and asks -----------------------------------------------------
+
+    async def _listen(self) -> None:
+        error: Exception = ClaudeSDKError("Claude Code's process has ended")
+        try:
+            async for message in self._client.receive_messages():
+                if self._turn is not None:
+                    self._turn.take(message)
+        except Exception as failed:
+            error = failed
+        if self._turn is not None:
+            self._turn.lost(error)
+
+    async def _permit(
+        self, tool: str, arguments: dict[str, Any], about: ToolPermissionContext
+    ) -> PermissionResultAllow | PermissionResultDeny:
+        if self._turn is None:
+            return PermissionResultDeny(message="No turn is running.")
+        return await self._turn.permit(tool, arguments, about)
+
+    async def _before_tool(self, data: Any, call: str | None, context: Any) -> Any:
+        """The PreToolUse hook: holds in every permission mode, also where nothing is asked."""
+        if self._turn is None:
+            return _denied("No turn is running.")
+        tool, arguments = str(data.get("tool_name")), data.get("tool_input")
+        if tool == "Bash":
+            return {}  # Claude Code knows which commands only read, and asks about the others
+        reason = self._turn.refusal(tool, arguments if isinstance(arguments, dict) else {})
+        return _denied(f"Not allowed: {reason}.") if reason else {}
+
+    def _answered(self, call: str) -> None:
+        if self._turn is not None:
+            self._turn.answered(call)
+
+    def _trace(self, direction: str, text: str) -> None:
+        if self._trace_of_turn is not None:
+            self._trace_of_turn(direction, text)
+
+
+def _denied(reason: str) -> dict[str, Any]:
+    decision = {
+        "hookEventName": "PreToolUse",
+        "permissionDecision": "deny",
+        "permissionDecisionReason": reason,
+    }
+    return {"hookSpecificOutput": decision}
+
+
+def _place(cwd: Path) -> tuple[int, int] | None:
+    """Which folder a path means now: the checkout may be made anew between turns."""
+    try:
+        found = cwd.stat()
+    except OSError:
+        return None
+    return (found.st_dev, found.st_ino)
+
+
+class StoredIdentity:
+    """The id of the worker's conversation, kept over the worker's own end.
+
+    Args:
+        path: its file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def read(self) -> str:
+        """The stored id; empty if there is none."""
+        try:
+            found = json.loads(self._path.read_bytes())["session"]
+            return str(uuid.UUID(found))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return ""
+
+    def make(self) -> str:
+        """A new id, stored before it is used.
+
+        Raises: OSError.
+        """
+        identity = str(uuid.uuid4())
+        part = self._path.with_suffix(".part")
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        with open(handle, "w") as file:
+            json.dump({"session": identity}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(self._path)
+        folder = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+        return identity
