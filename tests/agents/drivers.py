@@ -108,7 +108,7 @@ class Claude(Driver):
         self.server = self.ending.enter_context(AnthropicServer())
 
     def env(self) -> dict[str, str]:
-        return {**self.server.env, "CLAUDE_CODE_MAX_RETRIES": "1"}
+        return {**self.server.env, "CLAUDE_CODE_MAX_RETRIES": "0"}
 
     def agent_process(self, worker: AgentWorker) -> psutil.Process:
         return next(p for p in worker.processes() if "--input-format" in p.cmdline())

@@ -80,7 +80,10 @@ def test_no_credential(claude: Claude, monkeypatch: pytest.MonkeyPatch) -> None:
         ),
     ],
 )
-def test_a_permission_mode_that_cannot_be(claude: Claude, agent: dict[str, Any], part: str) -> None:
+def test_a_permission_mode_that_cannot_be(
+    claude: Claude, agent: dict[str, Any], part: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("IS_SANDBOX", raising=False)
     settings = {**agent, "claude": {"permissionMode": "bypassPermissions"}}
     reason, message = told(claude.make(**settings))
     assert reason == "AgentConfigInvalid" and part in message

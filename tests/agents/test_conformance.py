@@ -141,7 +141,7 @@ def test_the_wait_that_a_provider_names_is_told(driver: Driver, worker: AgentWor
     fail = {"status": 429, "type": "rate_limit_error", "retry_after": 90}
     done = worker.ask(driver.prompt({"fail": fail}))
     assert done["error"]["class"] == "quota"
-    assert done["error"].get("retry_after_seconds") == pytest.approx(90, abs=5)
+    assert done["error"]["retry_after_seconds"] >= 90
 
 
 # --- interruption, crashes ----------------------------------------------------------------------

@@ -18,16 +18,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from worker import records
 from worker.children import Spared
 from worker.config import Config
-from worker.errors import Interrupted, RuntimeUnusable, TurnError
+from worker.errors import Interrupted, TurnError
 from worker.log import complain
 from worker.runtimes import claude_cli
 from worker.runtimes.base import Runtime, TurnContext
+from worker.runtimes.claude_identity import StoredIdentity
 from worker.runtimes.claude_policy import Policy
 from worker.runtimes.claude_usage import AttemptUsage
 
 if TYPE_CHECKING:
     from worker.runtimes.claude_events import TurnEvents
-    from worker.runtimes.claude_session import Session, StoredIdentity
+    from worker.runtimes.claude_session import Session
     from worker.runtimes.claude_turn import RunningTurn
 
 CLOSE_SECONDS = 6.0
@@ -49,9 +50,9 @@ class ClaudeRuntime(Runtime):
         self._persona = config.persona
         self._environ = environ
         self._folder = config.base / "claude"
+        self._identity = StoredIdentity(self._folder / "session.json")
         self._cli: claude_cli.Cli | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._identity: StoredIdentity
         self._session: Session | None = None
         self._usage: tuple[tuple[str, str], AttemptUsage] | None = None
         self._confined = False
@@ -64,17 +65,9 @@ class ClaudeRuntime(Runtime):
         self._cli = claude_cli.find(cli_path if isinstance(cli_path, str) else "", self._environ)
         claude_cli.check_credential(self._environ)
         claude_cli.check_mode(self._agent, self._environ)
-        try:
-            from worker.runtimes.claude_session import StoredIdentity
-        except ImportError as error:
-            raise RuntimeUnusable(
-                "AgentTooOld",
-                f"the installed claude-agent-sdk does not fit ({error}); "
-                "pip install -U 'codeswarm[claude]'",
-            ) from error
-        self._identity = StoredIdentity(self._folder / "session.json")
         self._prepare()
         self._loop = asyncio.new_event_loop()
+        self._loop.call_soon(_load)
         threading.Thread(target=self._loop.run_forever, name="claude", daemon=True).start()
 
     def turn(self, prompt: str, context: TurnContext) -> str:
@@ -129,7 +122,7 @@ class ClaudeRuntime(Runtime):
 
         session = await self._ready(context)
         usage = self._usage_of(context, session.identity)
-        events = TurnEvents(context, usage)
+        events = TurnEvents(context, usage, claude_cli.retries(context.env))
         turn = RunningTurn(context, events, self._policy(), session.remembered)
         _watch(context, turn.wake)
         try:
@@ -228,6 +221,14 @@ class ClaudeRuntime(Runtime):
         """Have the loop's thread do something."""
         assert self._loop is not None, "start() comes first"
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+
+def _load() -> None:
+    """Import the SDK, which takes a second, before the first turn needs it."""
+    try:
+        import worker.runtimes.claude_session  # noqa: F401
+    except ImportError as error:
+        complain(f"claude: {error}")  # the turn will say so
 
 
 _LOST = {

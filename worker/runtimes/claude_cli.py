@@ -10,6 +10,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from worker.runtimes.claude_policy import NETWORK_TOOLS
 
 MIN_VERSION = (2, 1, 330)
 """Results of older ones do not say what was used since the last, which resuming makes needed."""
+MIN_SDK = (0, 2, 187)
 VERSION_SECONDS = 30.0
 
 CREDENTIALS = (
@@ -37,7 +39,8 @@ TOOLS = (
 )  # fmt: skip
 """What the agent is offered: nothing that outlives its turn or waits for a person's typing."""
 
-RETRIES = "2"
+RETRIES_VARIABLE = "CLAUDE_CODE_MAX_RETRIES"
+RETRIES = 2
 """Calls to the provider are repeated so often within a turn; then the controller decides."""
 
 _VERSION = re.compile(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})")
@@ -95,6 +98,18 @@ def _package() -> Path:
             "AgentNotInstalled",
             "claude-agent-sdk is not installed for the Python that runs this worker; install it "
             "with: pip install 'codeswarm[claude]'",
+        )
+    try:
+        version = metadata.version("claude-agent-sdk")
+    except metadata.PackageNotFoundError:
+        version = ""
+    match = _VERSION.match(version)
+    if match is None or tuple(map(int, match.groups())) < MIN_SDK:
+        least = ".".join(map(str, MIN_SDK))
+        raise RuntimeUnusable(
+            "AgentTooOld",
+            f"claude-agent-sdk is {version or 'of an unknown version'}, and {least} or newer is "
+            "needed: pip install -U 'codeswarm[claude]'",
         )
     return Path(spec.origin).parent
 
@@ -185,15 +200,24 @@ def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     """
     kept = {name: value for name, value in environ.items() if name != "CLAUDECODE"}
     return {
-        "CLAUDE_CODE_MAX_RETRIES": RETRIES,
+        RETRIES_VARIABLE: str(RETRIES),
         **kept,
         "CLAUDE_CONFIG_DIR": str(folder),
         "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
+        # It then says how long the provider asks to wait, also where that is long; it would wait
+        # itself, which ``TurnEvents`` does not let it.
+        "CLAUDE_CODE_RETRY_WATCHDOG": "1",
         "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
         "CLAUDE_CODE_DISABLE_SHELL_HEAD_START": "1",
         "DISABLE_AUTOUPDATER": "1",
     }
+
+
+def retries(environ: Mapping[str, str]) -> int:
+    """How often a call to the provider is repeated within a turn."""
+    text = environ.get(RETRIES_VARIABLE, "")
+    return int(text) if text.isdecimal() else RETRIES
 
 
 def command_line(

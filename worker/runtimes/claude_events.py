@@ -59,6 +59,7 @@ class TurnEvents:
     Args:
         context: the turn's.
         usage: of the attempt within this conversation.
+        retries: how often a call to the provider is repeated.
         clock: seconds since the epoch.
     """
 
@@ -66,10 +67,12 @@ class TurnEvents:
         self,
         context: TurnContext,
         usage: AttemptUsage,
+        retries: int,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._context = context
         self._usage = usage
+        self._retries = retries
         self._clock = clock
         self._root: Path = context.workdir
         self._open: dict[str, deque[str]] = {"text": deque(), "thinking": deque()}
@@ -270,8 +273,14 @@ class TurnEvents:
         kind = kind_of(ending)
         if kind == "task":
             kind = "overloaded"  # what Claude Code repeats is no fault of the task
-        if seconds > PATIENT_SECONDS:
-            self.give_up = TurnError(kind, f"the model's provider: {ending.text}", seconds)
+        attempt = data.get("attempt")
+        long, often = (
+            seconds > PATIENT_SECONDS,
+            isinstance(attempt, int) and attempt > self._retries,
+        )
+        if long or often:
+            after = seconds if long else None  # a short one is no wait that the provider named
+            self.give_up = TurnError(kind, f"the model's provider: {ending.text}", after)
             return
         told = {"class": kind, "message": ending.text, "will_retry": True}
         self._context.emit(records.AGENT_ERROR, told)
