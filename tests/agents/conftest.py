@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.agents.anthropic_server import AnthropicServer
 from tests.agents.codex_worker import CodexWorker
+from tests.agents.drivers import DRIVERS, ClaudeWorker, Driver
 from tests.agents.no_network import NoNetwork
 from tests.agents.openai_server import OpenAIServer
 
@@ -56,3 +58,39 @@ def codex(make_codex: Callable[..., CodexWorker]) -> CodexWorker:
     worker = make_codex()
     worker.start()
     return worker
+
+
+@pytest.fixture(scope="module")
+def anthropic() -> Iterator[AnthropicServer]:
+    """A scripted model behind Anthropic's API."""
+    with AnthropicServer() as server:
+        yield server
+
+
+@pytest.fixture
+def make_claude(
+    tmp_path: Path, anthropic: AnthropicServer, no_network: NoNetwork
+) -> Iterator[Callable[..., ClaudeWorker]]:
+    """Makes workers with Claude Code (not started yet)."""
+    made: list[ClaudeWorker] = []
+
+    def make(name: str = "a0", **agent: object) -> ClaudeWorker:
+        made.append(ClaudeWorker(tmp_path / name, anthropic, no_network, **agent))
+        return made[-1]
+
+    yield make
+    for worker in made:
+        worker.close()
+
+
+@pytest.fixture(scope="module", params=DRIVERS, ids=lambda kind: kind.name)
+def driver(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    proxy: NoNetwork,
+) -> Iterator[Driver]:
+    """Each runtime in turn; meanwhile no other host is asked for anything."""
+    before = len(proxy.wanted)
+    with request.param(tmp_path_factory.mktemp(request.param.name), proxy) as made:
+        yield made
+    assert proxy.wanted[before:] == []

@@ -1,55 +1,69 @@
-"""One runtime each, so that a scenario is written once: prompts, workers, what they may lack."""
+"""One runtime each, so that a scenario is written once: its workers, prompts, and what it lacks."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import psutil
 
+from tests.agents import script
 from tests.agents.anthropic_server import AnthropicServer
-from tests.agents.script import DEFAULT_USAGE, script
+from tests.agents.codex_worker import CodexWorker
+from tests.agents.model_server import ModelServer
+from tests.agents.no_network import NoNetwork
+from tests.agents.openai_server import OpenAIServer
+from tests.agents.script import Reply
 from tests.worker.harness import Worker, block
 
-Step = dict[str, Any]
 
+class ClaudeWorker(Worker):
+    """A worker folder, and the process in it.
 
-class AgentWorker(Worker):
-    """A worker whose agent gets an environment, anew at each start."""
+    Args:
+        base: the folder.
+        server: the model.
+        network: what other hosts are asked through.
+        agent: the ``agent`` block; ``persona`` goes beside it.
+    """
 
-    agent_env: Mapping[str, str] = {}
+    def __init__(
+        self, base: Path, server: AnthropicServer, network: NoNetwork, **agent: Any
+    ) -> None:
+        beside = {name: agent.pop(name) for name in ("persona", "systemPrompt") if name in agent}
+        super().__init__(base, runtime="claude", agent=agent, **beside)
+        home = base.parent / "home"
+        home.mkdir(exist_ok=True)
+        self.env = {**self.env, **network.env, "HOME": str(home)}
+        self.secrets: Mapping[str, str] = {**server.env, "CLAUDE_CODE_MAX_RETRIES": "0"}
 
     def spawn(self) -> Any:
-        env = self.base / "env"
-        env.write_text(json.dumps(dict(self.agent_env)))
-        env.chmod(0o600)
+        """Write the ``env`` file, which the worker takes, and start."""
+        path = self.base / "env"
+        path.write_text(json.dumps(dict(self.secrets)))
+        path.chmod(0o600)
         return super().spawn()
 
-    def processes(self) -> list[psutil.Process]:
-        """Everything below the worker."""
-        assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
 
-
-class Driver:
+class Driver(ABC):
     """A runtime; a context manager that ends what it began.
 
     Args:
         folder: for the workers.
+        network: what other hosts are asked through.
     """
 
-    name = ""
-    persistent = True
-    """Whether the agent has a process of its own, with a conversation that outlives it."""
+    name: str
+    usage_extra: ClassVar[Mapping[str, int]] = {}
+    """Tokens that not every provider counts, for a reply's ``usage``."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, network: NoNetwork) -> None:
         self.folder = folder
-        self.home = folder / "home"
-        """In place of the developer's, whose shell profile the agents would read."""
-        self.home.mkdir()
+        self.network = network
         self.ending = ExitStack()
 
     def __enter__(self) -> Driver:
@@ -58,30 +72,39 @@ class Driver:
     def __exit__(self, *error: object) -> None:
         self.ending.close()
 
-    def env(self) -> dict[str, str]:
-        """What leads the agent to its scripted model."""
-        return {}
-
-    def make(
-        self, name: str = "w0", env: Mapping[str, str] | None = None, **agent: Any
-    ) -> AgentWorker:
-        """A worker that is not started yet."""
-        worker = AgentWorker(self.folder / name, runtime=self.name, agent=agent)
-        worker.agent_env = {"HOME": str(self.home), **self.env(), **(env or {})}
+    def make(self, name: str, **agent: Any) -> Worker:
+        """A worker that is not started yet; it ends with the driver."""
+        worker = self.worker(self.folder / name, **agent)
         self.ending.callback(worker.close)
         return worker
 
-    def prompt(self, *steps: Step, asking: bool = False) -> str:
-        """A prompt that makes the agent do these steps (see script.py).
+    @abstractmethod
+    def worker(self, base: Path, **agent: Any) -> Worker:
+        """A worker of this runtime."""
+
+    def prompt(self, *replies: Reply, asking: bool = False) -> str:
+        """A prompt that makes the agent do this (see script.py).
 
         Args:
             asking: the worker's approval policy lets the agent ask.
         """
-        return script(*steps)
+        return script.prompt(*replies)
 
-    def agent_process(self, worker: AgentWorker) -> psutil.Process:
+    def quota(self, seconds: int) -> Reply:
+        """A reply by which the provider asks to wait so long."""
+        return {"fail": 429, "headers": {"retry-after": str(seconds)}}
+
+    overflow: ClassVar[Reply | None] = None
+    """A reply by which the provider says that the conversation is too long for the model."""
+    agent: str = ""
+    """How the command line of the agent's own process begins to be known; empty: it has none."""
+
+    def process(self, worker: Worker) -> psutil.Process:
         """The agent's own process."""
-        raise NotImplementedError
+        assert worker.process is not None
+        below = psutil.Process(worker.process.pid).children()
+        (found,) = [one for one in below if self.agent in " ".join(one.cmdline())]
+        return found
 
     def conversation(self) -> str:
         """What the model was last told, as one text."""
@@ -92,60 +115,95 @@ class Mock(Driver):
     """The scripted agent without a model."""
 
     name = "mock"
-    persistent = False
+    usage_extra: ClassVar[Mapping[str, int]] = {"written": 100}
 
-    def prompt(self, *steps: Step, asking: bool = False) -> str:
-        return block(*(part for step in steps for part in _mock_steps(step, asking)))
+    def worker(self, base: Path, **agent: Any) -> Worker:
+        return Worker(base, runtime="mock", agent=agent)
+
+    def prompt(self, *replies: Reply, asking: bool = False) -> str:
+        return block(*(step for reply in replies for step in _mock_steps(reply, asking)))
 
 
-class Claude(Driver):
+class _Real(Driver):
+    """An agent with a process and a model of its own."""
+
+    server: ModelServer
+
+    def conversation(self) -> str:
+        body = self.server.asked()[-1].body
+        return json.dumps(body.get("messages") or body.get("input"))
+
+
+class Codex(_Real):
+    """Codex against OpenAI's protocol."""
+
+    name = "codex"
+    agent = "app-server"
+    overflow: ClassVar[Reply | None] = {"error": "context_length_exceeded"}
+
+    def __init__(self, folder: Path, network: NoNetwork) -> None:
+        super().__init__(folder, network)
+        self.openai = OpenAIServer()
+        self.server = self.ending.enter_context(self.openai)
+
+    def worker(self, base: Path, **agent: Any) -> Worker:
+        return CodexWorker(base, self.openai, self.network, **agent)
+
+    def quota(self, seconds: int) -> Reply:
+        message = f"Rate limit reached. Please try again in {seconds}s."
+        return {"error": "rate_limit_exceeded", "message": message}
+
+
+class Claude(_Real):
     """Claude Code against Anthropic's protocol."""
 
     name = "claude"
+    agent = "--input-format"
+    usage_extra: ClassVar[Mapping[str, int]] = {"written": 100}
+    overflow: ClassVar[Reply | None] = {
+        "fail": 400,
+        "type": "invalid_request_error",
+        "message": "prompt is too long: 1000001 tokens > 1000000 maximum",
+    }
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder)
-        self.server = self.ending.enter_context(AnthropicServer())
+    def __init__(self, folder: Path, network: NoNetwork) -> None:
+        super().__init__(folder, network)
+        self.anthropic = AnthropicServer()
+        self.server = self.ending.enter_context(self.anthropic)
 
-    def env(self) -> dict[str, str]:
-        return {**self.server.env, "CLAUDE_CODE_MAX_RETRIES": "0"}
-
-    def agent_process(self, worker: AgentWorker) -> psutil.Process:
-        return next(p for p in worker.processes() if "--input-format" in p.cmdline())
-
-    def conversation(self) -> str:
-        return json.dumps(self.server.requests[-1]["messages"])
+    def worker(self, base: Path, **agent: Any) -> ClaudeWorker:
+        return ClaudeWorker(base, self.anthropic, self.network, **agent)
 
 
-DRIVERS: tuple[type[Driver], ...] = (Mock, Claude)
+DRIVERS: tuple[Callable[[Path, NoNetwork], Driver], ...] = (Mock, Codex, Claude)
 
 _CLASSES = {429: "quota", 500: "overloaded", 401: "auth"}
 
 
-def _mock_steps(step: Step, asking: bool) -> Iterator[Step]:
-    """A step of the neutral script in mock's own."""
-    fail = step.get("fail")
-    if fail is not None:
-        wait = {"retryAfterSeconds": fail["retry_after"]} if "retry_after" in fail else {}
-        yield {"error": {"class": _CLASSES[fail["status"]], **wait}}
+def _mock_steps(reply: Reply, asking: bool) -> Iterator[dict[str, Any]]:
+    """A reply in mock's own steps."""
+    if "fail" in reply:
+        after = (reply.get("headers") or {}).get("retry-after")
+        wait = {"retryAfterSeconds": int(after)} if after else {}
+        yield {"error": {"class": _CLASSES[reply["fail"]], **wait}}
         return
-    if step.get("drop"):
+    if reply.get("drop"):
         yield {"error": {"class": "overloaded"}}
         return
-    usage = {**DEFAULT_USAGE, **step.get("usage", {})}
+    counts = {**script.USAGE, "written": 0, **reply.get("usage", {})}
     yield {
         "usage": {
-            "inputTokens": usage["input"],
-            "cachedInputTokens": usage["cached"],
-            "cacheWriteTokens": usage["written"],
-            "outputTokens": usage["output"],
-            "reasoningOutputTokens": usage["reasoning"],
+            "inputTokens": counts["input"],
+            "cachedInputTokens": counts["cached"],
+            "cacheWriteTokens": counts["written"],
+            "outputTokens": counts["output"],
+            "reasoningOutputTokens": counts["reasoning"],
         }
     }
     for verb in ("think", "say", "write"):
-        if verb in step:
-            yield {verb: step[verb]}
-    if "run" in step:
-        yield {"ask": {"command": step["run"]}} if asking else {"run": step["run"]}
-    if step.get("hang"):
+        if verb in reply:
+            yield {verb: reply[verb]}
+    if "run" in reply:
+        yield {"ask": {"command": reply["run"]}} if asking else {"run": reply["run"]}
+    if reply.get("hold"):
         yield {"hang": True}

@@ -9,7 +9,8 @@ be killed and resume.  A reply is an object of any of these:
 ``say``      a message, streamed in a few pieces
 ``run``      a shell command; with ``escalate: <reason>`` it asks for more than the sandbox allows
 ``write``    ``{path, content}``: a new file, by the agent's own tool for that
-``usage``    ``{input, cached, output, reasoning}``, instead of ``USAGE``
+``tool``     ``{name, arguments}``: a call of any other tool (Anthropic's only)
+``usage``    ``{input, cached, written, output, reasoning}``, instead of ``USAGE``
 ``fail``     an HTTP status instead of an answer; with ``code``, ``message``, ``type``, ``headers``,
              and ``about``, further fields of the error
 ``error``    the answer fails after it began, with this code; with ``message``

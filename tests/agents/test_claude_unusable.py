@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.agents.drivers import AgentWorker, Claude
+from tests.agents.drivers import ClaudeWorker
 from tests.worker.harness import PATIENCE
 
-KEY = {"ANTHROPIC_API_KEY": "sk-ant-scripted-0123456789"}
-
-Make = Callable[..., AgentWorker]
-
-
-@pytest.fixture
-def claude(tmp_path: Path) -> Iterator[Claude]:
-    with Claude(tmp_path) as made:
-        yield made
+Make = Callable[..., ClaudeWorker]
 
 
 def program(folder: Path, prints: str) -> Path:
@@ -32,7 +24,7 @@ def program(folder: Path, prints: str) -> Path:
     return path
 
 
-def told(worker: AgentWorker) -> tuple[str, str]:
+def told(worker: ClaudeWorker) -> tuple[str, str]:
     """Reason and message of a worker that could not begin."""
     assert worker.spawn().wait(PATIENCE) == 1, worker.log()
     (error,) = worker.events("agent_error")
@@ -42,29 +34,29 @@ def told(worker: AgentWorker) -> tuple[str, str]:
     return error["data"]["reason"], error["data"]["message"]
 
 
-def test_a_program_that_is_not_there_or_does_not_run(claude: Claude, tmp_path: Path) -> None:
-    worker = claude.make(claude={"cliPath": "/nowhere/claude"})
+def test_a_program_that_is_not_there_or_does_not_run(make_claude: Make, tmp_path: Path) -> None:
+    worker = make_claude(claude={"cliPath": "/nowhere/claude"})
     reason, message = told(worker)
     assert reason == "AgentNotInstalled" and "'/nowhere/claude'" in message
     broken = tmp_path / "broken"
     broken.write_text("#!/nowhere/interpreter\n")
     broken.chmod(0o755)
-    reason, message = told(claude.make("w1", claude={"cliPath": str(broken)}))
+    reason, message = told(make_claude("w1", claude={"cliPath": str(broken)}))
     assert reason == "AgentNotInstalled" and "does not run" in message
 
 
 @pytest.mark.parametrize("prints", ["1.9.9 (Claude Code)", "2.1.200 (Claude Code)", "hello"])
-def test_a_program_that_is_too_old(claude: Claude, tmp_path: Path, prints: str) -> None:
+def test_a_program_that_is_too_old(make_claude: Make, tmp_path: Path, prints: str) -> None:
     path = program(tmp_path, prints)
-    reason, message = told(claude.make(claude={"cliPath": str(path)}))
+    reason, message = told(make_claude(claude={"cliPath": str(path)}))
     assert reason == "AgentTooOld" and prints in message and "2.1.330" in message
 
 
-def test_no_credential(claude: Claude, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_credential(make_claude: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [name for name in os.environ if name.startswith(("ANTHROPIC_", "CLAUDE_"))]:
         monkeypatch.delenv(name)
-    worker = claude.make()
-    worker.agent_env = {"ANTHROPIC_BASE_URL": claude.server.url}
+    worker = make_claude()
+    worker.secrets = {}
     reason, message = told(worker)
     assert reason == "CredentialMissing" and "ANTHROPIC_API_KEY" in message
 
@@ -81,16 +73,16 @@ def test_no_credential(claude: Claude, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_permission_mode_that_cannot_be(
-    claude: Claude, agent: dict[str, Any], part: str, monkeypatch: pytest.MonkeyPatch
+    make_claude: Make, agent: dict[str, Any], part: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("IS_SANDBOX", raising=False)
     settings = {**agent, "claude": {"permissionMode": "bypassPermissions"}}
-    reason, message = told(claude.make(**settings))
+    reason, message = told(make_claude(**settings))
     assert reason == "AgentConfigInvalid" and part in message
 
 
-def test_a_python_without_the_sdk(claude: Claude, tmp_path: Path) -> None:
-    worker = claude.make()
+def test_a_python_without_the_sdk(make_claude: Make, tmp_path: Path) -> None:
+    worker = make_claude()
     worker.argv = (sys.executable, "-S", "-m", "worker")  # without site-packages
     reason, message = told(worker)
     assert reason == "AgentNotInstalled" and "pip install 'codeswarm[claude]'" in message

@@ -9,32 +9,36 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.agents.drivers import AgentWorker, Driver
-from tests.worker.harness import Event, until
+from tests.agents.drivers import Driver
+from tests.agents.script import USAGE
+from tests.worker.harness import Event, Worker, until
 from worker import records
 
 LONG = "A sentence that is long enough to come in several pieces, as answers do. " * 3
-CALL = {"input": 1000, "cached_input": 200, "cache_write": 0, "output": 50, "reasoning_output": 0}
-CALL["total"] = 1050
+CALL = {
+    "input": USAGE["input"],
+    "cached_input": USAGE["cached"],
+    "cache_write": 0,
+    "output": USAGE["output"],
+    "reasoning_output": USAGE["reasoning"],
+    "total": USAGE["input"] + USAGE["output"],
+}
+"""Tokens of one call to the model."""
 
 
 @pytest.fixture(scope="module")
-def worker(driver: Driver) -> AgentWorker:
+def worker(driver: Driver) -> Worker:
     """A worker that asks nobody, shared by the scenarios of this module."""
-    worker = driver.make("plain", approvalPolicy="never")
-    worker.start()
-    return worker
+    return driver.make("plain", approvalPolicy="never").start()
 
 
 @pytest.fixture(scope="module")
-def asking(driver: Driver) -> AgentWorker:
+def asking(driver: Driver) -> Worker:
     """A worker that asks about everything but reading."""
-    worker = driver.make("asking", approvalPolicy="untrusted")
-    worker.start()
-    return worker
+    return driver.make("asking", approvalPolicy="untrusted").start()
 
 
-def data(worker: AgentWorker, event: str, injection: str) -> list[dict[str, Any]]:
+def data(worker: Worker, event: str, injection: str) -> list[dict[str, Any]]:
     return [record["data"] for record in worker.events(event, injection)]
 
 
@@ -42,7 +46,7 @@ def times(counts: dict[str, int], factor: int) -> dict[str, int]:
     return {name: count * factor for name, count in counts.items()}
 
 
-def total(worker: AgentWorker, injection: str) -> dict[str, int]:
+def total(worker: Worker, injection: str) -> dict[str, int]:
     """The sum over the sessions of what was last told of each."""
     latest = {told["session"]: told["total"] for told in data(worker, "usage", injection)}
     found: dict[str, int] = dict.fromkeys(CALL, 0)
@@ -63,9 +67,10 @@ def said(events: list[Event]) -> dict[str, str]:
 # --- answers, commands, files -----------------------------------------------------------------
 
 
-def test_an_answer_is_streamed_and_its_usage_is_exact(driver: Driver, worker: AgentWorker) -> None:
-    usage = {"usage": {"cached": 600, "written": 100, "output": 80, "reasoning": 30}}
-    injection = worker.prompt(driver.prompt({"think": "Let me see. " * 4, "say": LONG, **usage}))
+def test_an_answer_is_streamed_and_its_usage_is_exact(driver: Driver, worker: Worker) -> None:
+    usage = {"cached": 600, "output": 80, "reasoning": 30, **driver.usage_extra}
+    reply = {"think": "Let me see. " * 4, "say": LONG, "usage": usage}
+    injection = worker.prompt(driver.prompt(reply))
     done = worker.outcome(injection)
     assert done == {"status": "completed", "answer": LONG}
     events = [e["event"] for e in worker.events(injection=injection)]
@@ -76,14 +81,14 @@ def test_an_answer_is_streamed_and_its_usage_is_exact(driver: Driver, worker: Ag
         assert said(worker.events(delta, injection)) == {told["item"]: told["text"]}
     assert data(worker, "reasoning", injection)[0]["text"] == "Let me see. " * 4
     assert total(worker, injection) == {
-        "input": 1000, "cached_input": 600, "cache_write": 100, "output": 80,
-        "reasoning_output": 30, "total": 1080,
+        "input": 1000, "cached_input": 600, "cache_write": usage.get("written", 0),
+        "output": 80, "reasoning_output": 30, "total": 1080,
     }  # fmt: skip
     told = data(worker, "usage", injection)[-1]
     assert told["last"] == told["total"] and told["model"] and told["session"]
 
 
-def test_a_command_and_a_file_change_are_told(driver: Driver, worker: AgentWorker) -> None:
+def test_a_command_and_a_file_change_are_told(driver: Driver, worker: Worker) -> None:
     steps = [
         {"run": "echo one > made.txt; cat made.txt; pwd"},
         {"write": {"path": "sub/new.txt", "content": "two\n"}},
@@ -107,9 +112,7 @@ def test_a_command_and_a_file_change_are_told(driver: Driver, worker: AgentWorke
     assert total(worker, injection) == times(CALL, 3)
 
 
-def test_what_a_command_left_running_ends_with_the_turn(
-    driver: Driver, worker: AgentWorker
-) -> None:
+def test_what_a_command_left_running_ends_with_the_turn(driver: Driver, worker: Worker) -> None:
     command = "nohup sleep 297 > /dev/null 2>&1 & echo $!"
     injection = worker.prompt(driver.prompt({"run": command}, {"say": "Started."}))
     assert worker.outcome(injection)["status"] == "completed"
@@ -120,16 +123,16 @@ def test_what_a_command_left_running_ends_with_the_turn(
 # --- failures of the provider -----------------------------------------------------------------
 
 FAILURES = {
-    "quota": {"fail": {"status": 429, "type": "rate_limit_error", "message": "slow down"}},
-    "overloaded": {"fail": {"status": 500, "type": "api_error", "message": "broken"}},
-    "auth": {"fail": {"status": 401, "type": "authentication_error", "message": "who are you"}},
+    "quota": {"fail": 429},
+    "overloaded": {"fail": 500},
+    "auth": {"fail": 401},
     "dropped": {"say": LONG, "drop": True},
 }
 
 
 @pytest.mark.parametrize("case", FAILURES)
 def test_a_providers_failure_has_its_class_and_the_next_turn_works(
-    driver: Driver, worker: AgentWorker, case: str
+    driver: Driver, worker: Worker, case: str
 ) -> None:
     done = worker.ask(driver.prompt(FAILURES[case]))
     assert done["status"] == "failed", done
@@ -137,32 +140,40 @@ def test_a_providers_failure_has_its_class_and_the_next_turn_works(
     assert worker.ask(driver.prompt({"say": "Here."})) == {"status": "completed", "answer": "Here."}
 
 
-def test_the_wait_that_a_provider_names_is_told(driver: Driver, worker: AgentWorker) -> None:
-    fail = {"status": 429, "type": "rate_limit_error", "retry_after": 90}
-    done = worker.ask(driver.prompt({"fail": fail}))
+def test_the_wait_that_a_provider_names_is_told(driver: Driver, worker: Worker) -> None:
+    done = worker.ask(driver.prompt(driver.quota(90)))
     assert done["error"]["class"] == "quota"
     assert done["error"]["retry_after_seconds"] >= 90
+
+
+def test_a_conversation_that_is_too_long_is_the_tasks_own_failure(
+    driver: Driver, worker: Worker
+) -> None:
+    if driver.overflow is None:
+        pytest.skip("it has no model")
+    done = worker.ask(driver.prompt(driver.overflow))
+    assert done["error"]["class"] == "task" and "context window" in done["error"]["message"]
 
 
 # --- interruption, crashes ----------------------------------------------------------------------
 
 
-def interrupt(worker: AgentWorker, injection: str) -> dict[str, Any]:
+def interrupt(worker: Worker, injection: str) -> dict[str, Any]:
     worker.control("interrupt", injection_id=injection, reason="Cancelled")
     return worker.outcome(injection)
 
 
 def test_an_interrupted_turn_ends_at_once_and_the_next_one_works(
-    driver: Driver, worker: AgentWorker
+    driver: Driver, worker: Worker
 ) -> None:
-    injection = worker.prompt(driver.prompt({"say": LONG, "hang": True}))
+    injection = worker.prompt(driver.prompt({"say": LONG, "hold": True}))
     worker.wait("assistant_delta", injection)
     done = interrupt(worker, injection)
     assert (done["status"], done["reason"]) == ("interrupted", "Cancelled")
     assert worker.ask(driver.prompt({"say": "Back."}))["answer"] == "Back."
 
 
-def test_an_interrupted_command_is_ended(driver: Driver, worker: AgentWorker) -> None:
+def test_an_interrupted_command_is_ended(driver: Driver, worker: Worker) -> None:
     command = "echo $$ > pid; tail -f /dev/null"
     injection = worker.prompt(driver.prompt({"run": command}, {"say": "Never said."}))
     worker.wait("command_started", injection)
@@ -173,14 +184,14 @@ def test_an_interrupted_command_is_ended(driver: Driver, worker: AgentWorker) ->
 
 
 def test_a_killed_agent_fails_the_turn_and_the_conversation_goes_on(
-    driver: Driver, worker: AgentWorker
+    driver: Driver, worker: Worker
 ) -> None:
-    if not driver.persistent:
+    if not driver.agent:
         pytest.skip("its agent is the worker itself")
     assert worker.ask(driver.prompt({"say": "The word is marmalade."}))["status"] == "completed"
-    injection = worker.prompt(driver.prompt({"say": LONG, "hang": True}))
+    injection = worker.prompt(driver.prompt({"say": LONG, "hold": True}))
     worker.wait("assistant_delta", injection)
-    driver.agent_process(worker).send_signal(signal.SIGKILL)
+    driver.process(worker).kill()
     done = worker.outcome(injection)
     assert (done["status"], done["error"]["class"]) == ("failed", "infrastructure")
     assert worker.ask(driver.prompt({"say": "Still here."}))["answer"] == "Still here."
@@ -188,12 +199,12 @@ def test_a_killed_agent_fails_the_turn_and_the_conversation_goes_on(
 
 
 def test_a_killed_worker_goes_on_with_its_conversation(driver: Driver) -> None:
-    worker = driver.make("killed")
-    worker.start()
+    worker = driver.make("killed").start()
     assert worker.ask(driver.prompt({"say": "The word is rhubarb."}))["status"] == "completed"
     injection = worker.prompt(driver.prompt({"run": "tail -f /dev/null"}))
     worker.wait("command_started", injection)
-    below = worker.processes()
+    assert worker.process is not None
+    below = psutil.Process(worker.process.pid).children(recursive=True)
     worker.end(signal.SIGKILL)
     worker.start()
     done = worker.outcome(injection)
@@ -202,7 +213,7 @@ def test_a_killed_worker_goes_on_with_its_conversation(driver: Driver) -> None:
     injection = worker.prompt(driver.prompt({"say": "Back."}))
     assert worker.outcome(injection)["answer"] == "Back."
     assert total(worker, injection) == CALL
-    if driver.persistent:
+    if driver.agent:
         assert "rhubarb" in driver.conversation()
 
 
@@ -210,7 +221,7 @@ def test_a_killed_worker_goes_on_with_its_conversation(driver: Driver) -> None:
 
 
 @pytest.fixture
-def question(driver: Driver, asking: AgentWorker) -> Iterator[tuple[str, dict[str, Any]]]:
+def question(driver: Driver, asking: Worker) -> Iterator[tuple[str, dict[str, Any]]]:
     """A turn that waits for leave to run a command: its injection and the question."""
     steps = [{"run": "touch asked-for"}, {"say": "That was it."}]
     injection = asking.prompt(driver.prompt(*steps, asking=True))
@@ -219,7 +230,7 @@ def question(driver: Driver, asking: AgentWorker) -> Iterator[tuple[str, dict[st
 
 
 def test_a_question_says_what_is_asked(
-    question: tuple[str, dict[str, Any]], asking: AgentWorker
+    question: tuple[str, dict[str, Any]], asking: Worker
 ) -> None:
     injection, asked = question
     assert asked["kind"] == "command" and asked["command"] == "touch asked-for"
@@ -235,7 +246,7 @@ def test_a_question_says_what_is_asked(
 
 @pytest.mark.parametrize("decision", ["approve", "deny"])
 def test_the_answer_reaches_the_agent_and_is_confirmed(
-    question: tuple[str, dict[str, Any]], asking: AgentWorker, decision: str
+    question: tuple[str, dict[str, Any]], asking: Worker, decision: str
 ) -> None:
     injection, asked = question
     asking.control(
@@ -249,7 +260,7 @@ def test_the_answer_reaches_the_agent_and_is_confirmed(
 
 
 def test_a_question_without_an_answer_ends_with_its_turn(
-    question: tuple[str, dict[str, Any]], driver: Driver, asking: AgentWorker
+    question: tuple[str, dict[str, Any]], driver: Driver, asking: Worker
 ) -> None:
     injection, asked = question
     assert interrupt(asking, injection)["status"] == "interrupted"
