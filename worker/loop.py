@@ -51,7 +51,9 @@ class Loop:
         system = f"{config.job}.system"
         self._inbox = Inbox(config.inbox, history.started | {system}, history.faults)
         self._note, self._wakeup = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        self._runner = Runner(Turns(config, self._outbox, runtime, environ), runtime, self._nudge)
+        self._runner = Runner(
+            Turns(config, self._outbox, runtime, environ, masker), runtime, self._nudge
+        )
         self._exit_code: int | None = None
         self._draining = False
         self._announced = False

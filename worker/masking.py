@@ -43,10 +43,18 @@ class Masker:
     """
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
+        self._needles: list[str] = []
+        self._known: re.Pattern[str] | None = None
+        self.add(secrets)
+
+    def add(self, secrets: Iterable[str]) -> None:
+        """Replace these from now on as well."""
         needles = {form for value in secrets for form in _forms(value)}
-        self._needles = sorted(needles, key=lambda form: (-len(form), form))
-        pattern = "|".join(map(re.escape, self._needles))
-        self._known = re.compile(pattern) if needles else None
+        if needles <= set(self._needles):
+            return
+        ordered = sorted(needles.union(self._needles), key=lambda form: (-len(form), form))
+        self._known = re.compile("|".join(map(re.escape, ordered)))
+        self._needles = ordered
 
     def finds(self, text: str) -> bool:
         """Whether a text holds a known secret; the text may be JSON."""

@@ -39,17 +39,23 @@ class Turns:
         outbox: where events go.
         runtime: the agent.
         environ: the process environment.
+        masker: the outbox's.
     """
 
     def __init__(
-        self, config: Config, outbox: Outbox, runtime: Runtime, environ: Mapping[str, str]
+        self,
+        config: Config,
+        outbox: Outbox,
+        runtime: Runtime,
+        environ: Mapping[str, str],
+        masker: Masker | None = None,
     ) -> None:
         self._config = config
         self._outbox = outbox
         self._runtime = runtime
         self._environ = environ
         self._agent_env = agent_environ(config, environ)
-        self._masker = Masker(config.secrets)
+        self._masker = masker or Masker(config.secrets)
         self._skills = Skills(config.persona.skills)
         self._identity: Identity | None = None
 
@@ -112,6 +118,7 @@ class Turns:
     # --- the work ---------------------------------------------------------------------------
 
     def _work(self, record: UserRecord, scope: TurnScope) -> str:
+        self._masker.add(self._runtime.secrets())
         context = self._context(record, scope)
         if "repository" not in record:
             self._prepare_folder()

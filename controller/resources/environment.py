@@ -14,8 +14,11 @@ COMMON_VARIABLES = frozenset({*_PROXIES, *(name.lower() for name in _PROXIES)})
 """Inherited by every agent that has no profile."""
 
 _CODEX = frozenset(
-    {"OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORGANIZATION", "OPENAI_PROJECT", "CODEX_API_KEY"}
-)
+    {
+        "OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_ORGANIZATION", "OPENAI_PROJECT",
+        "CODEX_API_KEY", "AZURE_OPENAI_API_KEY",
+    }
+)  # fmt: skip
 _CLAUDE = frozenset(
     {
         "ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL", "ANTHROPIC_MODEL",

@@ -77,6 +77,12 @@ def test_ordinary_traffic_is_left_as_it_is() -> None:
     assert Masker().mask_traffic(text) == text
 
 
+def test_secrets_can_come_later() -> None:
+    masker = Masker(["first-secret"])
+    masker.add(["later-secret", "short"])
+    assert masker.mask("first-secret later-secret short") == f"{MASK} {MASK} short"
+
+
 def told(worker: Worker) -> str:
     return worker.outbox.read_text()
 
@@ -169,3 +175,24 @@ def test_a_long_message_is_cut_after_it_was_masked(tmp_path: Any) -> None:
     (found,) = trace(tmp_path, on, ("<-", long))
     assert len(found["text"]) == MAX_TRACE_CHARS and found["text"].endswith("x[mas")
     assert found["cut"] == len(MASK) - 4 + 10
+
+
+def test_the_tokens_of_a_login_that_codex_takes_over_are_secret(tmp_path: Any) -> None:
+    from worker.config import AgentConfig, Config
+    from worker.runtimes.codex_home import CodexHome
+
+    token = "refresh-token-of-a-login"
+    user = tmp_path / "home" / ".codex"
+    user.mkdir(parents=True)
+    login = {"auth_mode": "chatgpt", "tokens": {"refresh_token": token, "account_id": "short"}}
+    (user / "auth.json").write_text(json.dumps(login))
+    config = Config(
+        base=tmp_path, job="j", node="n", index=0, runtime="codex", workspace=tmp_path / "repo",
+        stores=tmp_path / "s", agent=AgentConfig(codex={"inheritLogin": True}),
+    )  # fmt: skip
+    home = CodexHome(config, {"HOME": str(tmp_path / "home")})
+    assert home.tokens() == []
+    home.write()
+    assert home.tokens() == [token]
+    (home.path / "auth.json").write_text("{torn")
+    assert home.tokens() == []

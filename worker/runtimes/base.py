@@ -201,5 +201,10 @@ class Runtime(ABC):
         """The agent's own processes, which outlive turns (any thread)."""
         return ()
 
+    def secrets(self) -> Sequence[str]:
+        """Values beside those of the environment that no record may hold, such as a login's
+        tokens; asked before each turn (the turn's thread)."""
+        return ()
+
     def close(self) -> None:  # noqa: B027 - a runtime without a process has nothing to do
         """End what ``start`` began."""

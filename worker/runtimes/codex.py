@@ -116,6 +116,10 @@ class CodexRuntime(Runtime):
         server = self._server
         return self._spared if server is not None and server.pid is not None else ()
 
+    def secrets(self) -> Sequence[str]:
+        """See Runtime: the tokens of the login."""
+        return self._home.tokens()
+
     def close(self) -> None:
         """See Runtime."""
         if self._server is not None:

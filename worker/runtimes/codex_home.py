@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ OPENAI = "openai"
 """The provider that Codex uses where none is named."""
 
 MAX_LOGIN_BYTES = 1 << 20
+MIN_TOKEN_CHARS = 20
+"""Of a text in ``auth.json`` that is taken for a secret; account ids and times are no harm."""
 INHERITED = ("model_provider", "model_providers", "openai_base_url", "chatgpt_base_url")
 """What is taken over of the user's configuration with the login."""
 
@@ -79,6 +81,13 @@ class CodexHome:
         self._write("config.toml", text.encode())
         self._write("AGENTS.md", self._config.persona.instructions.encode("utf-8", "replace"))
         return settings
+
+    def tokens(self) -> list[str]:
+        """The secrets in ``auth.json``, which Codex renews now and then."""
+        try:
+            return list(_texts(json.loads(_read(self.path / "auth.json") or b"null")))
+        except (OSError, ValueError, RecursionError):
+            return []  # it is being written, or is no login
 
     # --- what we write ----------------------------------------------------------------------
 
@@ -181,6 +190,15 @@ class CodexHome:
             f"Codex has no credential: neither OPENAI_API_KEY nor CODEX_API_KEY is set{looked}; "
             "give one in agent.env or agent.envProfile",
         )
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Texts anywhere in JSON data that are long enough to be tokens."""
+    if isinstance(value, str) and len(value) >= MIN_TOKEN_CHARS:
+        yield value
+    elif isinstance(value, (list, dict)):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from _texts(inner)
 
 
 def _read(path: Path) -> bytes:
