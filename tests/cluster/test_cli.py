@@ -426,7 +426,7 @@ def test_a_token_that_is_not_known(cs: Line, tmp_path: Path) -> None:
 def test_approving_with_the_right_to_approve(cs: Line, tmp_path: Path) -> None:
     """What codeswarm-approve gives is enough to settle approvals, and for nothing else."""
     request = {"id": "0", "kind": "command", "decisions": ["approve", "deny"], "swarm": "builders",
-               "job": "j"}  # fmt: skip
+               "job": "j", "command": "rm x"}  # fmt: skip
     approval = {"apiVersion": "codeswarm.dev/v1alpha1", "kind": "Approval",
                 "metadata": {"name": "a"}, "spec": {"request": request}}  # fmt: skip
     cs.create(approval)
@@ -434,9 +434,35 @@ def test_approving_with_the_right_to_approve(cs: Line, tmp_path: Path) -> None:
                   [rule("approvals", verbs="get,list,watch,patch,update")])  # fmt: skip
     somebody = Line(cs.cluster, cs.namespace, tmp_path, config)
     wait(lambda: somebody("get", "approvals").exit_code == 0, "the rights to be taken up")
-    decided = {**approval, "spec": {"request": request, "decision": {"value": "approve"}}}
-    file = somebody.file("approval.yaml", decided)
-    assert "configured" in somebody.ok("apply", "-f", file)
-    assert cs.get("Approval", "a")["spec"]["decision"]["value"] == "approve"
+    assert "rm x" in somebody.ok("approvals")
+    late = somebody("approve", "a", "--always")
+    assert late.exit_code == 1 and "it offers approve, deny" in late.stderr
+    assert "approval.codeswarm.dev/a approved" in somebody.ok("approve", "a", "--reason", "fine")
+    decision = cs.get("Approval", "a")["spec"]["decision"]
+    # Before Kubernetes 1.28 the server does not say who one is; the kubeconfig's name stands in.
+    assert decision.pop("by")
+    assert decision == {"value": "approve", "reason": "fine"}
+    again = somebody("deny", "a")
+    assert again.exit_code == 1 and "is answered already: approve by" in again.stderr
     assert somebody("get", "tasks").exit_code == 1
     assert somebody("delete", "approval", "a").exit_code == 1
+
+
+def test_a_decision_that_comes_too_late_is_refused_by_the_server(cs: Line) -> None:
+    """The rule over status and spec, as an API server evaluates it."""
+    request = {"id": "0", "kind": "command", "decisions": ["approve", "deny"], "swarm": "builders",
+               "job": "j"}  # fmt: skip
+    for name, outcome, decided in (("late", "deny", False), ("early", "", True)):
+        obj = {"apiVersion": "codeswarm.dev/v1alpha1", "kind": "Approval",
+               "metadata": {"name": name}, "spec": {"request": request}}  # fmt: skip
+        cs.create(obj)
+        if outcome:
+            cs.set_status("Approval", name, phase="Denied", outcome=outcome)
+        else:
+            cs.set_status("Approval", name, phase="Pending")
+        patch = '{"spec":{"decision":{"value":"approve","by":"ada"}}}'
+        done = cs.cluster.kubectl(
+            "patch", "approval", name, "--type", "merge", "-p", patch, namespace=cs.namespace
+        )
+        assert (done.returncode == 0) == decided, done.stderr
+        assert ("the question is settled already" in done.stderr) != decided
