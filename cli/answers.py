@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from cli import ages
+from controller.domain.shell import inner
 
 if TYPE_CHECKING:
     from cli.session import Session
@@ -27,7 +28,8 @@ _FLAGS = {
 def question_of(request: Mapping[str, Any]) -> str:
     """What is asked for, in a line: the command, the files, or the tool."""
     paths = ", ".join(request.get("paths") or ())
-    text = request.get("command") or (f"change {paths}" if paths else request.get("tool"))
+    command = inner(str(request.get("command") or ""))
+    text = command or (f"change {paths}" if paths else request.get("tool"))
     text = " ".join(str(text or request.get("reason") or request.get("kind") or "").split())
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -35,7 +37,7 @@ def question_of(request: Mapping[str, Any]) -> str:
 def how_to_answer(about: Session, approval: Resource) -> Iterator[str]:
     """What is asked, and the commands that answer it."""
     name, request = approval["metadata"]["name"], approval["spec"].get("request") or {}
-    asked = request.get("command") or question_of(request) or "a question"
+    asked = inner(str(request.get("command") or "")) or question_of(request) or "a question"
     yield f"because it asks for approval (approval/{name}): {asked}"
     if request.get("reason") and request["reason"] != asked:
         yield f"  its reason: {request['reason']}"
@@ -60,7 +62,7 @@ def told_of(about: Session, approval: Resource, now: float, diff_lines: int) -> 
 def asked_of(request: Mapping[str, Any], diff_lines: int) -> Iterator[str]:
     """What a question is about: command or tool, folder, reason, files and diff."""
     if request.get("command"):
-        yield from _cut([f"$ {request['command']}"], MAX_COMMAND_LINES)
+        yield from _cut([f"$ {inner(request['command'])}"], MAX_COMMAND_LINES)
     if request.get("tool"):
         digest = request.get("argumentsDigest", "")
         yield f"tool {request['tool']}" + (f", arguments {digest[:12]}" if digest else "")

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.domain.questions import default_answer
+from controller.domain.shell import inner
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context, owner_reference, sibling
 from controller.reconcile.turns import TurnFacts
@@ -38,7 +39,11 @@ def settings_of(ctx: Context, swarm: Key) -> Mapping[str, Any]:
 
 def summary(request: Mapping[str, Any]) -> str:
     """What is asked for, in a line."""
-    asked = request.get("command") or ", ".join(request.get("paths") or ()) or request.get("tool")
+    asked = (
+        inner(str(request.get("command") or ""))
+        or ", ".join(request.get("paths") or ())
+        or request.get("tool")
+    )
     return " ".join(str(asked or request.get("kind") or "").split())[:200]
 
 

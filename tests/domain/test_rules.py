@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from controller.domain.rules import Verdict, judge, problem
+from controller.resources.manifest import load
+
+AGENTS = Path(__file__).parents[1] / "resources" / "manifests" / "agents.yaml"
 
 CONTRACT = {"match": {"command": "^(git (status|diff|log)|ls|cat) "}, "decision": "approve"}
 
@@ -122,3 +126,17 @@ def test_a_rule_that_cannot_be_used_matches_nothing() -> None:
     assert (
         answer([rule("approve", command="(l"), rule("deny", command="(l")], asks("ls")) == "nobody"
     )
+
+
+def test_what_a_shells_quotes_hide_is_seen() -> None:
+    """As Codex quotes: within double quotes, what would be special has a backslash before it."""
+    hidden = "/bin/bash -lc \"ls \\`rm x\\` 'q'\""
+    assert judge([CONTRACT], asks(hidden)) is None
+    assert answer([rule("deny", command="^rm ")], asks(hidden)) == "deny"
+
+
+def test_the_contracts_manifest_has_rules_that_can_be_used() -> None:
+    swarms = [d.obj for d in load([str(AGENTS)]) if d.obj["kind"] == "Swarm"]
+    rules = [r for s in swarms for r in s["spec"].get("approvals", {}).get("rules", ())]
+    assert rules == [CONTRACT]
+    assert problem(rules) == ""

@@ -44,14 +44,19 @@ def without_person(method: str) -> dict[str, Any] | None:
 
 
 def command_request(params: Mapping[str, Any]) -> Request:
-    """A command that is to be run with more than the sandbox allows, or the network to be used."""
-    command = shell_text(params.get("command"))
+    """A command that is to be run with more than the sandbox allows, or the network to be used.
+
+    The command is told as it is, its shell with it: what a shell's argument means is for whoever
+    judges it to find out, who must be exact.
+    """
+    command = _text(params.get("command"))
     network = params.get("networkApprovalContext")
     choices = _choices(params.get("availableDecisions"))
     question = Question(
-        kind="command",
+        kind="tool" if network and not command else "command",
         cwd=_text(params.get("cwd")),
-        command=command or (f"network access: {_host(network)}" if network else ""),
+        command=command,
+        tool=f"network:{_host(network)}" if network else "",
         arguments={"command": params.get("command"), "network": network},
         reason=_text(params.get("reason")),
         decisions=tuple(choices),
@@ -84,7 +89,10 @@ def file_request(
 
 
 def shell_text(command: Any) -> str:
-    """What a shell is to run, of e.g. ``/bin/bash -lc 'ls -l'``; other commands as they are."""
+    """What a shell is to run, of e.g. ``/bin/bash -lc 'ls -l'``, for people to read.
+
+    It is not exact, so nothing may be decided by it.
+    """
     text = _text(command)
     try:
         words = shlex.split(text)
@@ -121,7 +129,7 @@ def _amendments(decision: Any) -> tuple[str, ...]:
     found = inner if isinstance(inner, Mapping) else {}
     words = found.get("execpolicy_amendment")
     if isinstance(words, list):
-        return (f"commands that begin with: {shell_text(shlex.join(map(str, words)))}",)
+        return (f"commands that begin with: {shlex.join(map(str, words))}",)
     return (f"network access: {_host(found.get('network_policy_amendment'))}",)
 
 
