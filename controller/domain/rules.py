@@ -90,7 +90,7 @@ class _Question:
         if not self._line:
             return False
         if narrow:
-            if len(self._inner) > patterns.MAX_TEXT:
+            if self._asked.get("kind") != "command" or len(self._inner) > patterns.MAX_TEXT:
                 return False
             found = shell.commands(self._inner)
             texts = [command.text for command in found or ()]

@@ -9,6 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
+from controller.domain.shell import inner
 from tests.agents.drivers import Driver
 from tests.agents.script import USAGE
 from tests.worker.harness import Event, Worker, until
@@ -233,7 +234,7 @@ def test_a_question_says_what_is_asked(
     question: tuple[str, dict[str, Any]], asking: Worker
 ) -> None:
     injection, asked = question
-    assert asked["kind"] == "command" and asked["command"] == "touch asked-for"
+    assert asked["kind"] == "command" and inner(asked["command"]) == "touch asked-for"
     assert asked["cwd"] == str(asking.repo) and len(asked["arguments_digest"]) == 64
     assert {"approve", "deny"} <= set(asked["decisions"]) <= {
         "approve", "approve-session", "approve-always", "deny", "cancel"

@@ -101,6 +101,13 @@ def test_one_path_is_enough_to_deny() -> None:
     assert answer([rule("deny", path=r"(^|/)\.git/")], asked) == "deny"
 
 
+def test_a_tools_summary_is_no_command() -> None:
+    """Runtimes show a call of another tool in the same field."""
+    asked = {"kind": "tool", "tool": "cat", "command": "cat secrets"}
+    assert answer([CONTRACT], asked) == "nobody"
+    assert answer([rule("deny", command="^cat ")], asked) == "deny"
+
+
 def test_what_is_not_known_whole_is_approved_by_nobody() -> None:
     asked = asks("ls -l", truncated=True)
     assert answer([CONTRACT, rule("approve", kind="command")], asked) == "nobody"
