@@ -31,6 +31,8 @@ from controller.resources.texts import (
 
 AGENTS = "AGENTS.md"
 SKILLS = "skills"
+SKILL = "SKILL.md"
+MAX_DESCRIPTION = 1024
 SEPARATOR = "__"
 """A slash in a ConfigMap's keys."""
 MAX_SKILL_FILES = 200
@@ -43,6 +45,10 @@ _WHERE = "agent.persona"
 _LEFT_OUT = frozenset({"__pycache__"})
 """Beside what begins with a dot."""
 _T = TypeVar("_T", str, Path)
+_HEAD = re.compile(r"---[ \t]*\r?\n(.{0,8192}?)\n---[ \t]*\r?(?:\n|\Z)", re.DOTALL)
+_DESCRIPTION = re.compile(
+    r"^description:[ \t]*(?:[>|][-+]?[ \t]*(?=\r?\n))?((?:[^\n]|\n(?=[ \t]))*)", re.MULTILINE
+)
 _PART = re.compile(r"[^/\\\x00-\x1f\x7f]+")
 
 
@@ -70,9 +76,32 @@ def baseline() -> str:
 
 
 def with_baseline(persona: Persona) -> str:
-    """All standing instructions of an agent."""
-    own = persona.instructions.strip()
-    return f"{baseline().strip()}\n\n{own}\n" if own else f"{baseline().strip()}\n"
+    """All standing instructions of an agent: the baseline, the persona's own, its skills' list.
+
+    Not every runtime looks for skills in a checkout that it does not trust; the list makes them
+    known to all.
+    """
+    parts = (baseline().strip(), persona.instructions.strip(), _list_of_skills(persona.skills))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _list_of_skills(skills: Mapping[str, str]) -> str:
+    listed = [
+        f"- `.agents/{SKILLS}/{path}`: {_description(text)}".rstrip(": ")
+        for path, text in sorted(skills.items())
+        if path == SKILL or path.endswith(f"/{SKILL}")
+    ]
+    if not listed:
+        return ""
+    head = "# Skills\n\nRead the one that fits what you are about to do, before you do it:"
+    return "\n".join([head, "", *listed])
+
+
+def _description(text: str) -> str:
+    """``description`` in the head of a ``SKILL.md``, on one line."""
+    head = _HEAD.match(text)
+    found = _DESCRIPTION.search(head[1]) if head else None
+    return " ".join(found[1].split()).strip("\"'")[:MAX_DESCRIPTION] if found else ""
 
 
 def resolve_persona(

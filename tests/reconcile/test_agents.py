@@ -210,7 +210,7 @@ def test_a_persona_is_given_after_the_baseline_and_rolls_out_when_it_changes(pla
         request = await ready(rig)
         persona = request.config["persona"]
         assert persona["instructions"].startswith("# How agents work here")
-        assert persona["instructions"].endswith("\n\nBe kind.\n")
+        assert "\n\nBe kind.\n\n# Skills\n" in persona["instructions"]
         assert persona["skills"] == {"review/SKILL.md": "# Review\n"}
         assert "persona" not in request.config["agent"]
         assert "Be kind" not in json.dumps(rig.swarm())
@@ -250,7 +250,7 @@ def test_a_persona_of_a_config_map(play):
         )
         await rig.until(lambda: launched(rig) == 1, "the launch", 90)
         persona = last(rig).config["persona"]
-        assert persona["instructions"].endswith("\n\nFrom a map.\n")
+        assert "\n\nFrom a map.\n\n# Skills\n" in persona["instructions"]
         assert persona["skills"] == {"x/SKILL.md": "# X\n"}
 
     play(scenario)

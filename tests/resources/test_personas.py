@@ -84,6 +84,25 @@ def test_the_baseline_always_comes_first() -> None:
     assert not any(line in ("TASK_RESULT", "TASK_GRAPH_JSON") for line in baseline().splitlines())
 
 
+@pytest.mark.parametrize(
+    ("head", "told"),
+    [
+        (
+            "---\nname: a\ndescription: One line.\n---\n# A\n",
+            "`.agents/skills/a/SKILL.md`: One line.",
+        ),
+        ("---\ndescription: >-\n  Two\n  lines.\nname: a\n---\n", ": Two lines."),
+        ("---\r\ndescription: 'Quoted.'\r\n---\r\n", ": Quoted."),
+        ("# A\n\ndescription: not a head\n", "`.agents/skills/a/SKILL.md`"),
+        ("---\ndescription: open\n", "`.agents/skills/a/SKILL.md`"),
+    ],
+)
+def test_skills_are_listed_for_agents_that_do_not_look_for_them(head: str, told: str) -> None:
+    text = with_baseline(Persona("# Mine", {"a/SKILL.md": head, "a/more.md": "x"}))
+    assert "\n\n# Mine\n\n# Skills\n" in text
+    assert text.endswith(f"{told}\n") and "more.md" not in text
+
+
 def test_a_folder_without_agents_says_so(folder: Path) -> None:
     (folder / "empty").mkdir()
     put(folder / "small/agents.md")
