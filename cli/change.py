@@ -54,35 +54,41 @@ def _update(wanted: Key, change: Callable[[Resource], None], word: str) -> None:
     client.ensure_controller(following.say)
 
 
-def _tasks(names: Sequence[str]) -> list[Key]:
+def _tasks(names: Sequence[str], *others: str) -> list[Key]:
+    """The keys of tasks, and of objects of other kinds where they are allowed."""
     keys = []
     if len(names) > 1 and is_kind(names[0]):
         names = [f"{names[0]}/{name}" for name in names[1:]]
     for word in names:
         kind, name = one([word], default="Task")
-        if kind.kind != "Task":
+        if kind.kind not in ("Task", *others):
             raise CliError(f'"{word}" is no task')
         keys.append(key(kind, session().namespace, name))
     return keys
 
 
 @verb("retry", no_args_is_help=True)
-@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=complete.a_task)
-def retry(*, tasks: tuple[str, ...]) -> None:
+@click.argument(
+    "what", nargs=-1, required=True, metavar="TASK... | swarm/NAME", shell_complete=complete.a_task
+)
+def retry(*, what: tuple[str, ...]) -> None:
     """Begin failed or cancelled tasks anew; their failures so far are not counted again.
+
+    Of a swarm: ask its model's provider, or start its agents, again at once.
 
     \b
     Examples:
       codeswarm retry greeter.docs
       codeswarm retry task/greeter.docs task/greeter.command
+      codeswarm retry swarm/builders
     """
     import secrets
 
     client = session().client
-    keys = _tasks(tasks)
+    keys = _tasks(what, "Swarm")
     for wanted in keys:
         phase = _phase(find(client, wanted))
-        if phase not in RETRIABLE:
+        if wanted.kind == "Task" and phase not in RETRIABLE:
             raise CliError(
                 f'task "{wanted.name}" is {phase or "Pending"}; only a failed or cancelled task '
                 "can be retried"
@@ -95,7 +101,8 @@ def retry(*, tasks: tuple[str, ...]) -> None:
             if obj["spec"].get("cancel"):
                 obj["spec"]["cancel"] = False
 
-        _update(wanted, change, "will be retried")
+        word = "will be retried" if wanted.kind == "Task" else "will be tried again"
+        _update(wanted, change, word)
 
 
 def _phase(obj: Resource) -> str:

@@ -50,6 +50,7 @@ def run(home: Home) -> Iterator[Check]:
     if database is not None:
         with database:
             yield workers(home, database)
+            yield from agents(home, database)
 
 
 def python() -> Check:
@@ -185,6 +186,14 @@ def workers(home: Home, database: Database) -> Check:
         f"{len(orphans)} running that no swarm knows: {names}",
         "end them by their pid once you know what they are",
     )
+
+
+def agents(home: Home, database: Database) -> Iterator[Check]:
+    """The agents that can be started here, and what their providers refuse."""
+    from cli.agent_checks import environment, of_home
+
+    holder = ControllerLock(home).holder()
+    return of_home(environment(holder.pid if holder else None), database.list("Swarm"))
 
 
 def _with_pid(folder: Path) -> str:

@@ -12,6 +12,7 @@ from cli import ages, outline, table
 from cli.answers import asked_of
 from cli.money import money
 from cli.render import said
+from controller.resources.conditions import find
 
 if TYPE_CHECKING:
     from cli.client import Client
@@ -69,6 +70,7 @@ def _swarm(client: Client, obj: Resource, status: Mapping[str, Any], now: float)
             ("Provider", ", ".join(effective.get("provider") or {})),
             ("Launch failures", status.get("launchFailures") or None),
             ("Next launch at", status.get("nextLaunchAt")),
+            ("Refused", _refused(status)),
             ("Archive", status.get("archivePath")),
             *_usage(status),
         ],
@@ -106,6 +108,15 @@ def _persona(agent: Mapping[str, Any]) -> str:
 def _reason(entry: Mapping[str, Any]) -> str:
     reason, message = entry.get("reason") or "", entry.get("message") or ""
     return f"{reason}: {message}" if reason and message else reason or message
+
+
+def _refused(status: Mapping[str, Any]) -> str:
+    """What the model's provider does not give now."""
+    quota = status.get("quota") or {}
+    held = find(status.get("conditions") or [], "QuotaAvailable") or {}
+    if not quota or held.get("status") != "False":
+        return ""
+    return f"{quota['reason']} ({quota['refusals']} in a row), no turns before {quota['until']}"
 
 
 def _usage(status: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -165,8 +165,7 @@ def _swarm(obj: Mapping[str, Any]) -> SwarmFacts:
     return SwarmFacts(
         name=obj["metadata"]["name"],
         refused=_false_condition(status, "Accepted"),
-        halted=_false_condition(status, "WithinBudget")
-        or (Cause("QuotaExhausted", quota.message) if quota else None),
+        halted=_false_condition(status, "WithinBudget") or quota,
         state=state,
         indices=frozenset(range(wanted)) | {w["index"] for w in workers},
         ready=sum(w.get("phase") in READY_PHASES for w in workers),

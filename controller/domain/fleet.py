@@ -1,7 +1,9 @@
 """Which workers a swarm should start, drain, stop or let go: one pure decision per pass.
 
 A worker's life: Launching (intended) -> Starting (seen) -> Idle <-> Busy -> Draining or Stopping
--> gone.  A job that ended without being asked to is lost; its index gets a new incarnation.
+-> gone.  A job that ended without being asked to is lost; its index gets a new incarnation.  One
+that gave itself up before it was ready stays in the table as Lost, with its reason, until its
+place is tried again.
 """
 
 from __future__ import annotations
@@ -10,9 +12,14 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LIVE = frozenset({"Idle", "Busy"})
-LEAVING = frozenset({"Draining", "Stopping"})
+LOST = "Lost"
+LOST_MESSAGES = 5
+"""So many rows keep their message: they mostly say the same, and a status is to stay small."""
+LEAVING = frozenset({"Draining", "Stopping", LOST})
 FAILURES_UNTIL_FAILED = 5
 MAX_LAUNCH_BACKOFF = 60.0
+UNUSABLE_BACKOFF, MAX_UNUSABLE_BACKOFF = 15.0, 300.0
+"""Where workers give themselves up: what is not installed will not be there in a second."""
 EARLY_SECONDS = 3.0
 """A worker that ends so soon after it was ready, without a turn, counts as a failed launch."""
 FAILURES_IN_DOUBT = 2
@@ -48,6 +55,12 @@ class Seen:
     handle: str = ""
     ready: bool = False
     busy: bool = False
+    parting: str = ""
+    """The reason with which it gave itself up before it was ready."""
+    message: str = ""
+    """That in a sentence."""
+    excused: bool = False
+    """It was refused by its model's provider, and is no failed launch."""
     stale: bool = False
     """Its heartbeat has not changed for longer than the timeout."""
 
@@ -95,27 +108,39 @@ def plan_fleet(
     prefix: str,
     now: float,
     hold: bool = False,
+    wait_until: float | None = None,
+    renew: float | None = None,
 ) -> FleetPlan:
     """Decide the next step of a swarm's workers; new jobs are named ``<prefix>-<index>-<n>``.
 
-    With ``hold`` no worker is started, and none is asked to leave: it is not known what they
-    should be, only which of them are gone.
+    Args:
+        hold: no worker is started, and none is asked to leave: it is not known what they should
+            be, only which of them are gone.
+        wait_until: no worker is started before this time.
+        renew: workers that were launched before this time are replaced.
     """
     if next_launch_at is not None:  # a clock set back must not postpone launches for hours
-        next_launch_at = min(next_launch_at, now + MAX_LAUNCH_BACKOFF)
+        unusable = any(entry.phase == LOST for entry in entries)
+        longest = MAX_UNUSABLE_BACKOFF if unusable else MAX_LAUNCH_BACKOFF
+        next_launch_at = min(next_launch_at, now + longest)
     plan = FleetPlan(
         incarnations=incarnations, launch_failures=launch_failures, next_launch_at=next_launch_at
     )
     for entry in entries:
-        _advance(plan, entry, seen.get(entry.job, NOT_SEEN), limits, now)
+        if entry.phase == LOST:
+            plan.entries.append(entry)
+        else:
+            _advance(plan, entry, seen.get(entry.job, NOT_SEEN), limits, now)
     _count_failures(plan, seen, now)
     if hold:
         plan.launch.clear()
     else:
-        _mark_outdated(plan, spec_hash)
+        _clear_lost(plan, desired, spec_hash, now, wait_until)
+        _mark_outdated(plan, spec_hash, renew)
         _scale_down(plan, desired, seen)
         _keep_after_all(plan, desired, spec_hash, seen)
-        _scale_up(plan, desired, spec_hash, prefix, now)
+        if wait_until is None or now >= wait_until:
+            _scale_up(plan, desired, spec_hash, prefix, now)
     plan.entries.sort(key=lambda e: (e.index, e.job))
     plan.soon = any(_soon(e, seen.get(e.job, NOT_SEEN), now) for e in plan.entries)
     plan.drain = [
@@ -166,21 +191,29 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
 def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen) -> None:
     if entry.phase == "Draining":
         plan.drained.append(entry.job)
-    else:
-        plan.lost.append(replace(entry, reason=entry.reason or now_seen.reason))
+        return
+    reason = now_seen.parting or entry.reason or now_seen.reason
+    entry = replace(entry, reason=reason, message=now_seen.message)
+    plan.lost.append(entry)
+    if now_seen.parting and entry.ready_at is None:
+        plan.entries.append(replace(entry, phase=LOST))
 
 
 def _count_failures(plan: FleetPlan, seen: Mapping[str, Seen], now: float) -> None:
     """Workers that end as soon as they begin put the next launch off, further each time."""
+    views = {e.job: seen.get(e.job, NOT_SEEN) for e in plan.lost}
     failed = [
         e
         for e in plan.lost
-        if e.ready_at is None
-        or (now - e.ready_at < EARLY_SECONDS and not seen.get(e.job, NOT_SEEN).busy)
+        if not views[e.job].excused
+        and (e.ready_at is None or (now - e.ready_at < EARLY_SECONDS and not views[e.job].busy))
     ]
     if failed:
         plan.launch_failures += 1
-        backoff = min(MAX_LAUNCH_BACKOFF, 2.0 ** min(plan.launch_failures - 1, 10))
+        first, most = 1.0, MAX_LAUNCH_BACKOFF
+        if any(views[e.job].parting for e in failed):
+            first, most = UNUSABLE_BACKOFF, MAX_UNUSABLE_BACKOFF
+        backoff = min(most, first * 2.0 ** min(plan.launch_failures - 1, 10))
         plan.next_launch_at = max(plan.next_launch_at or 0.0, now + backoff)
     elif not plan.lost and all(
         e.ready_at is not None and now - e.ready_at >= STEADY_SECONDS for e in plan.entries
@@ -198,12 +231,34 @@ def _soon(entry: Entry, now_seen: Seen, now: float) -> bool:
     return entry.phase == "Stopping"
 
 
-def _mark_outdated(plan: FleetPlan, spec_hash: str) -> None:
+def _clear_lost(
+    plan: FleetPlan, desired: int, spec_hash: str, now: float, wait_until: float | None
+) -> None:
+    """Forget workers that gave themselves up once their places are tried again, or not wanted.
+
+    Under another spec they are tried again at once.
+    """
+    lost = [e for e in plan.entries if e.phase == LOST]
+    if any(e.spec_hash != spec_hash for e in lost):
+        plan.launch_failures, plan.next_launch_at = 0, None
+    waits = max(plan.next_launch_at or 0.0, wait_until or 0.0) > now
+    missing = max(0, desired - sum(e.phase not in LEAVING for e in plan.entries))
+    kept = [e for e in lost if e.spec_hash == spec_hash][: missing if waits else 0]
+    kept[LOST_MESSAGES:] = [replace(e, message="") for e in kept[LOST_MESSAGES:]]
+    plan.entries = [e for e in plan.entries if e.phase != LOST] + kept
+
+
+def _mark_outdated(plan: FleetPlan, spec_hash: str, renew: float | None) -> None:
+    def outdated(entry: Entry) -> str:
+        if entry.phase in LEAVING:
+            return ""
+        if entry.spec_hash != spec_hash:
+            return "Outdated"
+        old = renew is not None and entry.launched_at < renew and entry.phase != "Launching"
+        return "CredentialRefused" if old else ""
+
     plan.entries = [
-        replace(e, phase="Draining", reason="Outdated")
-        if e.spec_hash != spec_hash and e.phase not in LEAVING
-        else e
-        for e in plan.entries
+        replace(e, phase="Draining", reason=outdated(e)) if outdated(e) else e for e in plan.entries
     ]
     plan.launch = [e for e in plan.launch if e.spec_hash == spec_hash]
 

@@ -71,12 +71,14 @@ class Outcome:
     """Where the agent's report and git differ."""
 
 
+OVERLOADED = "ProviderOverloaded"
+"""Reason of an attempt that ended since the model's provider failed by itself."""
 _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
     "task": (FailureClass.TASK, "TurnFailed"),
     "infrastructure": (FailureClass.INFRASTRUCTURE, "WorkerError"),
     "quota": (FailureClass.QUOTA, "QuotaExhausted"),
-    "overloaded": (FailureClass.QUOTA, "ProviderOverloaded"),
-    "auth": (FailureClass.INFRASTRUCTURE, "AuthenticationFailed"),
+    "overloaded": (FailureClass.INFRASTRUCTURE, OVERLOADED),
+    "auth": (FailureClass.CREDENTIAL, "CredentialRefused"),
     "branch_conflict": (FailureClass.INFRASTRUCTURE, "BranchConflict"),
 }
 _LIMITS = {

@@ -1,7 +1,8 @@
 """What follows a failed attempt: another one (and when), or giving up.
 
 Failures have classes.  Only the task's own failures and timeouts use up ``retry.limit``;
-infrastructure has its own limit, counted in a row; a provider's quota uses up nothing.
+infrastructure has its own limit, counted in a row; what a model's provider refuses uses up nothing
+(see ``pauses``: everybody waits who has the same credential).
 """
 
 from __future__ import annotations
@@ -13,7 +14,11 @@ from enum import StrEnum
 
 MAX_WAIT_SECONDS = 86_400.0
 """No provider can make a task wait longer than a day at a time."""
-QUOTA_MAX_BACKOFF_SECONDS = 900.0
+REFUSED_BACKOFF_SECONDS, REFUSED_MAX_BACKOFF_SECONDS = 10.0, 900.0
+"""Where no pause of a credential holds a task that a provider refused, since its swarm is gone or
+has another credential by now."""
+OVERLOADED_BACKOFF_SECONDS = 5.0
+"""The first wait after a provider failed by itself: that takes longer than a worker."""
 INFRASTRUCTURE_BACKOFF_SECONDS = 1.0
 """The first wait after a lost worker (``retry.backoffSeconds`` if that is less): another worker
 is often there at once, and the task did nothing wrong."""
@@ -27,6 +32,7 @@ class FailureClass(StrEnum):
     TASK = "Task"
     INFRASTRUCTURE = "Infrastructure"
     QUOTA = "Quota"
+    CREDENTIAL = "Credential"
     TIMEOUT = "Timeout"
     REFUSED = "Refused"
     SUPERSEDED = "Superseded"
@@ -42,7 +48,7 @@ class Failures:
     infrastructure: int = 0
     """In a row: any other outcome sets it to zero."""
     quota: int = 0
-    """In a row."""
+    """Of a provider's quota or a refused credential, in a row."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +88,7 @@ def count(failures: Failures, failure: FailureClass) -> Failures:
             return Failures(task=failures.task + 1)
         case FailureClass.INFRASTRUCTURE:
             return replace(failures, infrastructure=failures.infrastructure + 1, quota=0)
-        case FailureClass.QUOTA:
+        case FailureClass.QUOTA | FailureClass.CREDENTIAL:
             return replace(failures, infrastructure=0, quota=failures.quota + 1)
         case _:
             return failures
@@ -96,6 +102,7 @@ def decide(
     *,
     uid: str,
     retry_after: float | None = None,
+    overloaded: bool = False,
 ) -> Retry | GiveUp:
     """What to do after an attempt failed with ``failure``.
 
@@ -104,16 +111,23 @@ def decide(
         now: seconds since the epoch.
         uid: the task's, for a jitter that is the same whenever this is computed again.
         retry_after: seconds that the model's provider asked to wait, if it did.
+        overloaded: whether the provider failed by itself.
     """
     match failure:
         case FailureClass.TASK | FailureClass.TIMEOUT:
             return _own(failures, failure, limits, now, uid)
         case FailureClass.INFRASTRUCTURE:
-            return _infrastructure(failures, limits, now, uid)
-        case FailureClass.QUOTA:
+            wait = OVERLOADED_BACKOFF_SECONDS if overloaded else INFRASTRUCTURE_BACKOFF_SECONDS
+            asked = _asked(retry_after, f"{uid}/infrastructure")
+            return _infrastructure(failures, limits, now, uid, first=wait, asked=asked)
+        case FailureClass.QUOTA | FailureClass.CREDENTIAL:
+            wait = backoff_seconds(
+                failures.quota, REFUSED_BACKOFF_SECONDS, REFUSED_MAX_BACKOFF_SECONDS, f"{uid}/quota"
+            )
+            asked = _asked(retry_after, f"{uid}/quota")
             return Retry(
-                now + _quota_wait(failures, limits, uid, retry_after),
-                "waits for the model provider's quota; this uses up no retries",
+                now + (wait if asked is None else asked),
+                "the model's provider refused; this uses up no retries",
             )
         case FailureClass.SUPERSEDED:
             return Retry(now, "the attempt was given up for another one")
@@ -137,7 +151,13 @@ def _own(
 
 
 def _infrastructure(
-    failures: Failures, limits: RetryLimits, now: float, uid: str
+    failures: Failures,
+    limits: RetryLimits,
+    now: float,
+    uid: str,
+    *,
+    first: float,
+    asked: float | None,
 ) -> Retry | GiveUp:
     number = failures.infrastructure
     if number >= limits.infrastructure_limit:
@@ -145,21 +165,19 @@ def _infrastructure(
             "InfrastructureRetriesExhausted",
             f"{number} attempts in a row were lost to failures that were not the task's own",
         )
-    base = min(limits.backoff_seconds, INFRASTRUCTURE_BACKOFF_SECONDS)
+    base = min(limits.backoff_seconds, first)
     wait = backoff_seconds(number, base, limits.max_backoff_seconds, f"{uid}/infrastructure")
+    wait = max(wait, asked or 0.0)
     return Retry(
         now + wait, f"infrastructure failure {number} of {limits.infrastructure_limit} in a row"
     )
 
 
-def _quota_wait(
-    failures: Failures, limits: RetryLimits, uid: str, retry_after: float | None
-) -> float:
-    if retry_after is not None and math.isfinite(retry_after) and retry_after >= 0:
-        return min(retry_after * (1 + JITTER * _fraction(f"{uid}/quota")), MAX_WAIT_SECONDS)
-    base = max(limits.backoff_seconds, 1.0)
-    ceiling = max(limits.max_backoff_seconds, QUOTA_MAX_BACKOFF_SECONDS)
-    return backoff_seconds(failures.quota, base, ceiling, f"{uid}/quota")
+def _asked(retry_after: float | None, salt: str) -> float | None:
+    """The wait that a provider asked for, a little lengthened; None if it did not."""
+    if retry_after is None or not math.isfinite(retry_after) or retry_after < 0:
+        return None
+    return min(retry_after * (1 + JITTER * fraction(salt)), MAX_WAIT_SECONDS)
 
 
 def backoff_seconds(number: int, base: float, ceiling: float, salt: str) -> float:
@@ -169,10 +187,10 @@ def backoff_seconds(number: int, base: float, ceiling: float, salt: str) -> floa
     never above the ceiling or a day.
     """
     doubled = base * 2.0 ** min(max(number - 1, 0), 40)
-    jittered = doubled * (1 + JITTER * _fraction(f"{salt}/{number}"))
+    jittered = doubled * (1 + JITTER * fraction(f"{salt}/{number}"))
     return max(0.0, min(jittered, ceiling, MAX_WAIT_SECONDS))
 
 
-def _fraction(salt: str) -> float:
+def fraction(salt: str) -> float:
     """A number in [0, 1) that depends on the salt alone."""
     return int.from_bytes(hashlib.sha256(salt.encode()).digest()[:6]) / 2**48

@@ -74,6 +74,7 @@ class ControllerCollector(Collector):
         ctx = self._monitor.ctx
         if ctx is not None:
             yield from _world(ctx)
+            yield from _pauses(ctx)
             yield from self._tokens(ctx)
 
     def _counted(self) -> Iterator[Metric]:
@@ -159,6 +160,21 @@ def _world(ctx: Context) -> Iterator[Metric]:
     yield _gauge(
         "project_cost_incomplete", "1: a Project's usage is in part without a price.",
         ("namespace", "project"), _incomplete({at: p.cost for at, p in projects.items()}),
+    )  # fmt: skip
+
+
+def _pauses(ctx: Context) -> Iterator[Metric]:
+    now, pauses = ctx.clock.now(), ctx.world.pauses
+    held: Counter[tuple[str, ...]] = Counter((pause.reason,) for pause in pauses.holding(now))
+    yield _gauge("paused_credentials", "That a model provider refused.", ("reason",), held)
+    yield _gauge(
+        "swarm_paused", "1 while its credential's pause lets no turn begin.",
+        ("namespace", "swarm", "reason"),
+        {
+            (swarm.key.namespace, swarm.key.name, pause.reason): 1
+            for swarm in ctx.world.swarms.values()
+            if (pause := pauses.held(swarm.credential, now)) is not None
+        },
     )  # fmt: skip
 
 

@@ -59,6 +59,7 @@ def newest_stamp(obj: Mapping[str, Any]) -> float:
         found.append((attempt.get("interrupt") or {}).get("at"))
     found += [worker.get("launchedAt") for worker in status.get("workers") or ()]
     found.append(status.get("terminatingSince"))
+    found.append((status.get("quota") or {}).get("since"))
     # Stamps sort as texts: they are all written alike.
     return seconds_of(max(filter(None, found), default=None)) or 0.0
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from controller.domain.fleet import NOT_SEEN, Seen
+from controller.domain.outcome import Outcome, settle
 from controller.reconcile.clock import Clock
 from controller.reconcile.context import Context
+from controller.reconcile.pauses import REFUSALS
 from controller.reconcile.swarm_spec import Launchable
+from controller.reconcile.turns import SYSTEM_PROMPT_FAILED
 from providers.base import JobState, JobStatus
 
 LEAST_LOOKS = 4
@@ -45,6 +48,23 @@ class Heartbeats:
         self._seen.pop(job, None)
 
 
+def parting_of(ctx: Context, job: str) -> tuple[str, str, bool]:
+    """Why a worker gave itself up (a reason and a sentence), and whether its provider refused."""
+    reason, message = ctx.turns.worker(job).parting
+    outcome = first_turn(ctx, job) if reason == SYSTEM_PROMPT_FAILED else None
+    if outcome is None:
+        return reason, message, False
+    if outcome.failure in REFUSALS:
+        return outcome.reason, outcome.message, True
+    return reason, f"the system prompt's turn failed: {outcome.message}", False
+
+
+def first_turn(ctx: Context, job: str) -> Outcome | None:
+    """How the turn of a worker's system prompt ended, if it did."""
+    turn = ctx.turns.turns.get(f"{job}.system")
+    return settle(turn.complete, None, "prompt") if turn and turn.complete else None
+
+
 def look(
     ctx: Context, want: Launchable, job: str, status: JobStatus | None, beats: Heartbeats
 ) -> Seen:
@@ -54,7 +74,14 @@ def look(
     facts = ctx.turns.worker(job)
     busy = job in ctx.world.open_jobs or bool(facts.active)
     if status.state is JobState.ENDED:
-        return Seen(reason=status.reason or "gone", busy=busy)
+        parting, message, excused = parting_of(ctx, job)
+        return Seen(
+            reason=status.reason or "gone",
+            busy=busy,
+            parting=parting,
+            message=message,
+            excused=excused,
+        )
     running = status.state is JobState.RUNNING
     return Seen(
         running=running,

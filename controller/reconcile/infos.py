@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.domain.cost import NOTHING, Spent, spent_of_row, spent_of_rows, total
+from controller.domain.fleet import LOST
 from controller.domain.usage import ZERO, Usage, from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.resources.conditions import find
@@ -95,6 +96,8 @@ class WorkerInfo:
     index: int
     job: str
     ready: bool
+    credential: str = ""
+    """What it was started with (see ``domain.credential``); empty if the swarm has another now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +136,14 @@ class SwarmInfo:
     """The effective ``agent`` block, as its last pass resolved it."""
     budget: Mapping[str, Any] = field(default_factory=dict)
     folded: Folded = NOTHING_FOLDED
+    quota: Mapping[str, Any] = field(default_factory=dict)
+    """``status.quota``: the pause of its credential, as it was written."""
+    halted: str = ""
+    """Its condition that a provider's refusal stops it: reason and message; empty if none does."""
+    unusable: str = ""
+    """Why its agent cannot be started, where a worker gave itself up."""
+    credential: str = ""
+    """With what its workers are known to their model's provider; empty before its first pass."""
     observed: bool = False
     """The provider was asked in this controller's life: a job not in ``workers`` is gone."""
     workers: dict[str, WorkerInfo] = field(default_factory=dict)
@@ -314,6 +325,18 @@ def project_info(obj: Resource) -> ProjectInfo:
         budget=spec.get("budget") or {},
         folded=folded_of(obj),
     )
+
+
+def halted_by(status: Mapping[str, Any]) -> str:
+    """What a provider's refusal says to a swarm, as its condition has it; empty for nothing."""
+    found = find(status.get("conditions") or [], "QuotaAvailable") or {}
+    return f"{found['reason']}: {found['message']}" if found.get("status") == "False" else ""
+
+
+def unusable_by(status: Mapping[str, Any]) -> str:
+    """What the first worker said that gave itself up; empty for nothing."""
+    lost = [row for row in status.get("workers") or () if row["phase"] == LOST]
+    return str(lost[0].get("message") or lost[0].get("reason", "")) if lost else ""
 
 
 def folded_of(obj: Resource) -> Folded:

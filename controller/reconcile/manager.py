@@ -12,7 +12,14 @@ from controller.reconcile.budget import Budgets
 from controller.reconcile.clock import newest_stamp
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import Dispatcher
-from controller.reconcile.infos import FINISHED, TaskInfo, project_key, swarm_key, wanted_retry
+from controller.reconcile.infos import (
+    FINISHED,
+    SwarmInfo,
+    TaskInfo,
+    project_key,
+    swarm_key,
+    wanted_retry,
+)
 from controller.reconcile.mail import Mail
 from controller.reconcile.pricing import newly_priced
 from controller.reconcile.project import ProjectReconciler
@@ -286,13 +293,12 @@ class Manager:
     def _observe_swarm(self, obj: Resource, initial: bool) -> None:
         before, info = self.ctx.world.observe_swarm(obj)
         self.ctx.observer.swarm(info, obj, initial)
-        if not initial and (
-            before is None or (before.accepted, before.budget) != (info.accepted, info.budget)
-        ):
+        if not initial and (before is None or _lets(before) != _lets(info)):
             self._dispatcher.wake()
             for task in self.ctx.world.targeting(info.key):
                 if not task.finished:
                     self._ask_for(task)
+            self._wake_ready(info.key)
         if not initial and before is not None and before.agent != info.agent:
             for task in list(self.ctx.world.tasks.values()):
                 if any(s.spent.unpriced for s in task.shares if s.swarm == info.key.name):
@@ -314,6 +320,17 @@ class Manager:
         for info in self.ctx.world.tasks.values():
             if info.key.namespace == key.namespace and not info.accepted:
                 self.ctx.queue.add(info.key)
+
+    def _wake_ready(self, swarm: Key) -> None:
+        """Tasks of projects that only wait for a worker of this swarm have another reason now."""
+        for key, project in self.ctx.world.projects.items():
+            if key.namespace == swarm.namespace and swarm.name in (
+                *project.swarms,
+                project.planner,
+            ):
+                for task in self.ctx.world.members(key).values():
+                    if task.key in self._dispatcher:
+                        self._ask_for(task)
 
     def _wake_members(self, project: Key) -> None:
         for task in self.ctx.world.members(project).values():
@@ -368,6 +385,11 @@ def _wants(info: TaskInfo) -> tuple[object, ...]:
     return (
         info.uid, info.revision, info.cancel, info.suspend, info.deleting, info.priority, info.retry
     )  # fmt: skip
+
+
+def _lets(info: SwarmInfo) -> tuple[object, ...]:
+    """Whether a swarm's workers may be given turns."""
+    return (info.accepted, info.budget, info.halted, info.unusable)
 
 
 def _gates(info: object) -> tuple[object, ...]:

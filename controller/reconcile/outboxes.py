@@ -50,17 +50,26 @@ class Outboxes:
         if info is not None:
             info.provider, info.replicas = provider, workers
 
-    def publish(self, key: Key, entries: Sequence[Entry], *, open: bool = True) -> list[str]:
+    def publish(
+        self, key: Key, entries: Sequence[Entry], *, open: bool = True, spec_hash: str = ""
+    ) -> list[str]:
         """Tell the world which workers there are, and let go of the others; their jobs.
 
-        Without ``open`` none of them is given tasks.
+        Without ``open`` none of them is given tasks.  Those of ``spec_hash`` have the swarm's
+        present credential.
         """
         info = self._ctx.world.swarms.get(key)
         if info is None:
             return []
         before = info.workers
         info.workers = {
-            e.job: WorkerInfo(key, e.index, e.job, ready=open and e.phase in ("Idle", "Busy"))
+            e.job: WorkerInfo(
+                key,
+                e.index,
+                e.job,
+                ready=open and e.phase in ("Idle", "Busy"),
+                credential=info.credential if e.spec_hash == spec_hash else "",
+            )
             for e in entries
         }
         first, info.observed = not info.observed, True

@@ -8,6 +8,7 @@ from typing import Any
 from controller.domain.blockers import Cause, ProjectFacts, SwarmFacts, TaskFacts, blocker, gate
 from controller.reconcile.budget import halted
 from controller.reconcile.infos import FINISHED, TaskInfo, project_key
+from controller.reconcile.pauses import paused
 from controller.reconcile.world import World
 from controller.resources.names import task_object_name
 from controller.store.base import Key
@@ -55,11 +56,12 @@ class View:
             return None
         ready = [w for w in info.workers.values() if w.ready]
         free = {w.index for w in ready if self._world.is_free(w)}
+        why = info.unusable
         return SwarmFacts(
             name=name,
             refused=None if info.accepted else Cause(info.reason),
-            halted=halted(self._world, info),
-            state=f"{len(ready)}/{len(info.workers)} ready",
+            halted=halted(self._world, info) or paused(self._world.pauses, info, self.now),
+            state=f"{len(ready)}/{len(info.workers)} ready" + (f": {why}" if why else ""),
             indices=frozenset(w.index for w in info.workers.values()),
             ready=len(ready),
             idle=frozenset(free),

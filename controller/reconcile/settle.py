@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.domain.outcome import Outcome, Verdict, interruption_class, lost, settle
+from controller.domain.outcome import OVERLOADED, Outcome, Verdict, interruption_class, lost, settle
 from controller.domain.paths import outside
 from controller.domain.results import TaskResult
 from controller.domain.retry import (
@@ -24,6 +24,7 @@ from controller.reconcile.infos import TaskInfo, project_key, wanted_retry
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.pricing import merge_usage
 from controller.reconcile.project_repository import credentials_of
+from controller.reconcile.refusals import Refusals
 from controller.reconcile.routes import Router
 from controller.reconcile.sizes import first_bytes, fitting, last_bytes
 from controller.reconcile.task_status import OF_A_RESULT, task_conditions
@@ -51,6 +52,7 @@ class Settler:
         self._ctx = ctx
         self._plans = PlanStore(ctx)
         self._router = Router(ctx)
+        self._refusals = Refusals(ctx)
 
     async def settle(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts
@@ -191,6 +193,7 @@ class Settler:
         outcome: Outcome,
     ) -> float | None:
         """Write the end of an attempt; seconds until the task wants its next pass."""
+        blocker = await self._refusals.note(obj, attempt, turn, outcome)
         status = dict(obj["status"])
         # Now: once the end is written, and before we know that it is, the next turn may begin.
         read = self._ctx.transcripts.end(attempt["job"])
@@ -202,7 +205,7 @@ class Settler:
         if outcome.verdict is Verdict.SUCCESS:
             self._succeed(status, info, obj, closed, outcome)
         else:
-            self._fail(status, info, obj, outcome)
+            self._fail(status, info, obj, outcome, blocker)
         task_conditions(self._ctx, obj, status)
         status.pop("message", None)
         status["observedGeneration"] = obj["metadata"]["generation"]
@@ -282,7 +285,12 @@ class Settler:
             status["warnings"] = fitting([first_bytes(w, 500) for w in warnings], WARNINGS_BYTES)
 
     def _fail(
-        self, status: dict[str, Any], info: TaskInfo, obj: Resource, outcome: Outcome
+        self,
+        status: dict[str, Any],
+        info: TaskInfo,
+        obj: Resource,
+        outcome: Outcome,
+        blocker: dict[str, Any] | None,
     ) -> None:
         failure = outcome.failure or FailureClass.TASK
         failures = count(Failures(**(status.get("failures") or {})), failure)
@@ -299,6 +307,9 @@ class Settler:
                 status["result"] = _result(outcome.result)
         elif info.cancel or info.deleting:
             step = GiveUp("Cancelled", "the task was cancelled")
+        elif blocker is not None:
+            status.update(phase="Waiting", reason=blocker["reason"], blocker=blocker)
+            return
         else:
             step = decide(
                 failures,
@@ -307,6 +318,7 @@ class Settler:
                 now,
                 uid=info.uid,
                 retry_after=outcome.retry_after,
+                overloaded=outcome.reason == OVERLOADED,
             )
         if isinstance(step, Retry):
             status["phase"] = "Waiting"

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.domain.fleet import Entry, FleetPlan, Limits, plan_fleet
+from controller.domain.fleet import LOST, Entry, FleetPlan, Limits, plan_fleet
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.health import Heartbeats, look
+from controller.reconcile.infos import wanted_retry
 from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.swarm_act import Actor
+from controller.reconcile.swarm_credential import SwarmCredential
 from controller.reconcile.swarm_end import SwarmEnd
 from controller.reconcile.swarm_spec import (
     Launchable,
@@ -50,6 +52,7 @@ class SwarmReconciler:
         self._outboxes = Outboxes(ctx)
         self._actor = Actor(ctx)
         self._end = SwarmEnd(ctx, self._outboxes)
+        self._credentials = SwarmCredential(ctx)
         self._contact: dict[Key, float] = {}
 
     async def reconcile(self, key: Key) -> float | None:
@@ -120,35 +123,48 @@ class SwarmReconciler:
         except ProviderUnreachable as error:
             return await self._unreachable(key, obj, error)
         now = self._ctx.clock.now()
-        self._contact[key] = now
         entries = entries_of(obj)
         self._outboxes.attach(obj, handle, provider, entries, jobs)
+        for job in [e.job for e in entries if e.job in jobs]:
+            if jobs[job].state is JobState.ENDED:
+                await provider.flush(job)  # its last words say why
+        self._credentials.look(key, want, entries, jobs, accepted=problem is None)
         room = allowed(self._ctx, obj, want.provider)
         want = replace(want, allowed=min(want.allowed, room))
-        plan = self._plan(obj, want, entries, jobs, now, hold=problem is not None)
+        plan = self._plan(key, obj, want, entries, jobs, now=now, hold=problem is not None)
         self._outboxes.promise(key, want.provider, len(plan.entries))
-        for job in [e.job for e in plan.lost] + plan.drained:
-            if job in jobs:
-                await provider.flush(job)
         trouble = self._actor.trouble.get(key)
         status = swarm_status(self._ctx, obj, want, plan, problem=problem, trouble=trouble)
+        token = wanted_retry(obj)
+        if token:
+            status["observedRetry"] = token
         stored = await self._ctx.write_status(obj, status)
-        self._forget(self._outboxes.publish(key, plan.entries))
+        self._contact[key] = now
+        if token:
+            self._ctx.event(obj, "RetryRequested", "a person asked to try again at once")
+            self._credentials.lift(key)
+        self._forget(self._outboxes.publish(key, plan.entries, spec_hash=want.hash))
         await self._actor.act(stored, handle, provider, want, plan=plan, jobs=jobs)
         await self._outboxes.end_strays(handle, provider)
         return self._next_look(key, plan, want, now)
 
     def _plan(
         self,
+        key: Key,
         obj: Resource,
         want: Launchable,
         entries: list[Entry],
         jobs: Mapping[str, JobStatus],
-        now: float,
         *,
+        now: float,
         hold: bool,
     ) -> FleetPlan:
         status: dict[str, Any] = obj.get("status") or {}
+        later = seconds_of(status.get("nextLaunchAt"))
+        asked = bool(wanted_retry(obj))
+        if asked or (key not in self._contact and any(e.phase == LOST for e in entries)):
+            later = None  # a controller that was started anew may have what was missing
+        wait_until, renew = self._credentials.launches(key, want, now, asked=asked)
         seen = {
             entry.job: look(self._ctx, want, entry.job, jobs.get(entry.job), self._heartbeats)
             for entry in entries
@@ -161,11 +177,13 @@ class SwarmReconciler:
             seen=seen,
             limits=Limits(want.soft_timeout, want.hard_timeout),
             incarnations=status.get("incarnations", 0),
-            launch_failures=status.get("launchFailures", 0),
-            next_launch_at=seconds_of(status.get("nextLaunchAt")),
+            launch_failures=0 if asked else status.get("launchFailures", 0),
+            next_launch_at=later,
             prefix=job_prefix(obj["metadata"]["name"], obj["metadata"]["uid"]),
             now=now,
             hold=hold,
+            wait_until=wait_until,
+            renew=renew,
         )
 
     async def _unreachable(self, key: Key, obj: Resource, error: ProviderError) -> float:
@@ -195,6 +213,6 @@ class SwarmReconciler:
             return RETRY_SECONDS
         if plan.soon:
             return SOON_SECONDS
-        if plan.next_launch_at is not None and plan.next_launch_at > now:
-            return min(usual, plan.next_launch_at - now + 0.01)
-        return usual
+        opens = self._credentials.opens(key, now)
+        due = [at for at in (plan.next_launch_at, *opens) if at is not None and at > now]
+        return min(usual, min(due, default=now + usual) - now + 0.01)

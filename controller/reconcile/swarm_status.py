@@ -6,11 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.domain.cost import Agent, spent_of_rows
-from controller.domain.fleet import FAILURES_UNTIL_FAILED, Entry, FleetPlan
+from controller.domain.fleet import FAILURES_UNTIL_FAILED, LOST, Entry, FleetPlan
+from controller.domain.pauses import Pause
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.infos import folded_spent
+from controller.reconcile.pauses import quota_condition
 from controller.reconcile.pricing import agent_of, merged, price_folded
 from controller.reconcile.spending import (
     put_folded,
@@ -142,7 +144,7 @@ def swarm_status(
     status.update(
         observedGeneration=obj["metadata"]["generation"],
         workers=rows,
-        replicas=len(plan.entries),
+        replicas=sum(e.phase != LOST for e in plan.entries),
         readyReplicas=ready,
         busyReplicas=busy,
         idleReplicas=ready - busy,
@@ -158,7 +160,12 @@ def swarm_status(
     writer = ConditionWriter(obj, ctx.now())
     if budget_condition(writer, obj["spec"].get("budget"), used):
         ctx.wake_dispatch()
-    _conditions(writer, status, want, plan, trouble)
+    info = ctx.world.swarms.get(key)
+    pause = quota_condition(
+        writer, status, info.credential if info else "", ctx.world.pauses,
+        namespace=key.namespace, now=ctx.clock.now(),
+    )  # fmt: skip
+    _conditions(writer, status, want, plan, trouble=trouble, pause=pause)
     if problem is not None:
         _refused(writer, status, problem)
     return status
@@ -195,11 +202,14 @@ def _conditions(
     status: dict[str, Any],
     want: Launchable,
     plan: FleetPlan,
+    *,
     trouble: ProviderError | None,
+    pause: Pause | None,
 ) -> None:
     ready, wanted = status["readyReplicas"], want.replicas
     outdated = sum(e.spec_hash != want.hash for e in plan.entries)
-    failed = plan.launch_failures >= FAILURES_UNTIL_FAILED
+    lost = [e for e in plan.entries if e.phase == LOST]
+    failed = plan.launch_failures >= FAILURES_UNTIL_FAILED or bool(lost and not ready and not pause)
     writer.set("Accepted", True, "Accepted")
     writer.set("ProviderReachable", True, "Reachable")
     if ready >= wanted:
@@ -211,20 +221,26 @@ def _conditions(
         if trouble is not None and not failed:
             reason = trouble.reason
         why = _last_failure(writer, plan, trouble)
+        if lost:
+            reason = lost[0].reason
+            why = f"; worker {lost[0].index}: {lost[0].message or lost[0].reason}"
         writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{why}")
     if outdated:
         writer.set("RolledOut", False, "Replacing", f"{outdated} workers run an older spec")
     else:
         writer.set("RolledOut", True, "UpToDate")
-    writer.set("QuotaAvailable", True, "NoQuotaError")
     done = ready >= wanted and not outdated and len(plan.entries) == wanted
-    if done:
+    if pause is not None and pause.renews:
+        writer.set("Ready", False, pause.reason, writer.status_of("QuotaAvailable")[1])
+    elif done:
         writer.set("Ready", True, "WorkersReady", f"{ready} of {wanted} workers are ready")
+    elif lost:
+        writer.set("Ready", False, lost[0].reason, writer.status_of("Available")[1])
     else:
         writer.set("Ready", False, "Failed" if failed else "Progressing", f"{ready} of {wanted}")
     status["conditions"] = writer.conditions
     status["phase"] = _phase(status, done, failed, ready, wanted)
-    _put(status, "reason", "" if done else _reason(writer))
+    _put(status, "reason", pause.reason if pause else "" if done else _reason(writer))
 
 
 def _last_failure(writer: ConditionWriter, plan: FleetPlan, trouble: ProviderError | None) -> str:

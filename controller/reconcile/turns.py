@@ -7,6 +7,7 @@ same result for any such arrival of the same records.
 from __future__ import annotations
 
 import json
+import re
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,14 +18,18 @@ from controller.domain.usage import Entry, entry, merge
 from worker import records as rec
 
 MAX_MERGES = 1000
+MAX_PARTING = 500
 MAX_SESSIONS = 100
 MAX_ANSWER = 4 << 20
 """Characters: a planner's answer has its whole graph in it."""
 SETTLED = 64
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]*")
 MAX_QUESTIONS = 5000
 """Of one turn."""
 MAX_OPEN = 100
 """Of them at once: no agent asks so much, unless it wants to fill the controller's memory."""
+SYSTEM_PROMPT_FAILED = "SystemPromptFailed"
+"""With this a worker stops whose first turn did not complete."""
 
 
 @dataclass(slots=True)
@@ -65,6 +70,8 @@ class WorkerFacts:
     job: str
     ready: bool = False
     stopped: bool = False
+    parting: tuple[str, str] = ("", "")
+    """Reason and message with which it gave itself up, if it did."""
     running: dict[str, None] = field(default_factory=dict)
     """Injections whose beginning is known and whose end is not; one at a time, read in order."""
     last_event: str = ""
@@ -140,6 +147,10 @@ class Turns:
         worker = self.worker(job)
         if event == rec.THREAD_STATUS:
             self._thread_status(worker, data)
+        elif event == rec.AGENT_ERROR and data.get("class") == "runtime":
+            reason = _text(data.get("reason"), 64)
+            if _REASON.fullmatch(reason):
+                worker.parting = reason, _text(data.get("message"), MAX_PARTING)
         injection = record.get("injection_id")
         if not injection:
             return None
@@ -170,6 +181,8 @@ class Turns:
             worker.ready = True
         elif status == "stopped":
             worker.stopped = True
+            if data.get("reason") == SYSTEM_PROMPT_FAILED and not worker.parting[0]:
+                worker.parting = SYSTEM_PROMPT_FAILED, ""
 
 
 def _nothing(turn: TurnFacts, data: dict[str, Any], record: Mapping[str, Any], now: float) -> None:

@@ -1,7 +1,8 @@
 """The controller's compact picture of all objects: what decisions across objects are made from.
 
 It holds no state of its own: everything is read from stored objects and can be read again.
-Only reservations (a worker promised to a task whose status is being written) live here alone.
+Only reservations (a worker promised to a task whose status is being written) live here alone, and
+pauses, which statuses follow.
 """
 
 from __future__ import annotations
@@ -19,13 +20,16 @@ from controller.reconcile.infos import (
     TaskInfo,
     WorkerInfo,
     folded_of,
+    halted_by,
     is_accepted,
     parent_key,
     project_info,
     project_key,
     swarm_key,
     task_info,
+    unusable_by,
 )
+from controller.reconcile.pauses import Pauses
 from controller.store.base import Key, Resource, key_of
 from providers.base import SwarmHandle
 
@@ -42,6 +46,8 @@ class World:
         self.by_uid: dict[str, Key] = {}
         self.open_jobs: dict[str, Key] = {}
         """Job to the task whose open attempt it works on."""
+        self.pauses = Pauses()
+        """What model providers have refused."""
         self._members: dict[Key, dict[str, TaskInfo]] = {}
         self._dependents: dict[tuple[Key, str], set[Key]] = {}
         self._targeting: dict[Key, set[Key]] = {}
@@ -295,9 +301,13 @@ class World:
             agent=effective.get("agent") or {},
             budget=obj["spec"].get("budget") or {},
             folded=folded_of(obj),
+            quota=status.get("quota") or {},
+            halted=halted_by(status),
+            unusable=unusable_by(status),
         )
         if before is not None and before.uid == info.uid:
             info.workers, info.observed = before.workers, before.observed
+            info.credential = before.credential
         self.swarms[key] = info
         return before, info
 

@@ -321,7 +321,7 @@ def test_stored_conditions_are_read() -> None:
         (STORED_PROJECT, ""),
     ):
         assert reason(facts(stored_task("a"), projects=[project]), "p.a") == expected
-    quota = with_conditions(STORED_SWARM, condition("QuotaAvailable", "False", "Waiting"))
+    quota = with_conditions(STORED_SWARM, condition("QuotaAvailable", "False", "QuotaExhausted"))
     going = {**STORED_SWARM, "metadata": {"name": "s", "deletionTimestamp": "now"}}
     starting = {**STORED_SWARM, "status": {}}
     for swarm, expected in (

@@ -1,6 +1,7 @@
 """What follows a failure: when the next attempt is, and when there is none."""
 
 import math
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -62,9 +63,28 @@ def test_ten_infrastructure_failures_in_a_row_fail_the_task() -> None:
     assert waits[0] < 2
 
 
-def test_a_quota_never_gives_up() -> None:
-    decisions = run([FailureClass.QUOTA] * 200, RetryLimits(limit=0))
+@pytest.mark.parametrize("failure", [FailureClass.QUOTA, FailureClass.CREDENTIAL])
+def test_what_a_provider_refuses_never_gives_up(failure: FailureClass) -> None:
+    decisions = run([failure] * 200, RetryLimits(limit=0))
     assert all(isinstance(d, Retry) for d in decisions)
+
+
+def test_a_provider_that_failed_by_itself_is_waited_for_longer_and_as_it_asks() -> None:
+    def wait(number: int, **more: Any) -> float:
+        found = decide(
+            Failures(infrastructure=number), FailureClass.INFRASTRUCTURE, RetryLimits(), NOW,
+            uid="u", **more,
+        )  # fmt: skip
+        assert isinstance(found, Retry)
+        return found.at - NOW
+
+    assert wait(1) < 2
+    assert [5 <= wait(1, overloaded=True) <= 6, 10 <= wait(2, overloaded=True) <= 12] == [True] * 2
+    assert 60 <= wait(1, overloaded=True, retry_after=60) <= 72
+    assert wait(1, overloaded=True, retry_after=1) >= 5
+    assert wait(1, overloaded=True, retry_after=1e12) == MAX_WAIT_SECONDS
+    total = sum(wait(number, overloaded=True) for number in range(1, 10))
+    assert total > 1200, "an outage of twenty minutes fails no task"
 
 
 def test_a_quota_waits_as_asked() -> None:

@@ -240,6 +240,26 @@ def test_a_quota_uses_up_no_attempt(lab: Lab) -> None:
     assert [a.get("class") for a in lab.task("p")["attempts"]] == ["Quota", "Quota", None]
 
 
+def test_a_quota_is_waited_for_by_all_and_by_the_next_controller(lab: Lab) -> None:
+    lab.start()
+    key = {"runtime": "mock", "env": [{"name": "MOCK_API_KEY", "value": "k"}]}
+    lab.apply(swarm(agent=key), swarm("cousins", 1, agent=key))
+    error = "{error: {class: quota, retryAfterSeconds: 5}, attempt: 1}"
+    lab.apply(prompt("p", script(error), retry={"limit": 0}))
+    for name in ("builders", "cousins"):
+        lab.wait(lambda n=name: lab.swarm(n).get("reason") == "QuotaExhausted", name)
+    until = lab.swarm("builders")["quota"]["until"]
+    lab.kill()
+    lab.apply(prompt("q", swarm="cousins"))
+    lab.start()
+    lab.wait(lambda: lab.task("q").get("reason") == "QuotaExhausted", "its reason")
+    for name in ("p", "q"):
+        lab.wait_phase("Task", name, "Succeeded")
+        assert lab.task(name)["attempts"][-1]["assignedAt"] >= until
+    assert [a.get("class") for a in lab.task("p")["attempts"]] == ["Quota", None]
+    lab.wait(lambda: "quota" not in lab.swarm("cousins"), "the pause to be forgotten")
+
+
 def test_routing_goes_where_it_is_allowed(lab: Lab) -> None:
     lab.start()
     lab.apply(

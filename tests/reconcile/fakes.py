@@ -91,11 +91,23 @@ class FakeJob:
             return
         self.state = JobState.RUNNING
         self.emit("thread_status", {"status": "starting"})
+        if self.provider.unusable is not None:
+            reason, message = self.provider.unusable
+            error = {"class": "runtime", "reason": reason, "message": message}
+            self.emit("agent_error", {**error, "will_retry": False})
+            self.emit("thread_status", {"status": "stopped", "reason": reason})
+            self.end("exit 1")
+            return
         if self.request.config.get("systemPrompt"):
             injection = f"{self.name}.system"
             self.running = injection
             self.emit("turn_started", {"attempt": 1}, injection)
             if not await self.provider.system_prompt(self, injection):
+                if self.provider.system_error is not None:
+                    error = self.provider.system_error
+                    self.emit("turn_complete", {"status": "failed", "error": error}, injection)
+                    stopped = {"status": "stopped", "reason": "SystemPromptFailed"}
+                    self.emit("thread_status", stopped)
                 self.end("exit 1")
                 return
             self.emit("turn_complete", {"status": "completed", "answer": "ok"}, injection)
@@ -188,6 +200,10 @@ class FakeProvider:
         self.deliver_error: ProviderError | None = None
         self.discard_error: ProviderError | None = None
         self.system_ok = True
+        self.system_error: Record | None = None
+        """What its turn says, where it is not ``system_ok``."""
+        self.unusable: tuple[str, str] | None = None
+        """Why agents cannot be started: reason and message."""
         self.script: Callable[[FakeJob, Record], Record | None] = lambda job, record: None
         """Replaces parts of ``turn_complete``'s data; None: success."""
         self._tasks: set[asyncio.Task[None]] = set()

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from controller.domain.fleet import (
     LEAVING,
+    LOST,
     MAX_LAUNCH_BACKOFF,
+    MAX_UNUSABLE_BACKOFF,
     NOT_SEEN,
     Entry,
     Limits,
@@ -19,7 +21,7 @@ from controller.domain.fleet import (
 
 NOW = 1_000_000.0
 LIMITS = Limits(120, 480)
-PHASES = ("Launching", "Starting", "Idle", "Busy", "Draining", "Stopping")
+PHASES = ("Launching", "Starting", "Idle", "Busy", "Draining", "Stopping", "Lost")
 
 
 def plan(entries, seen, desired=2, spec="new", now=NOW, **more):
@@ -53,6 +55,7 @@ def states(draw):
             seen[job] = Seen(
                 running=running, reason="" if running else "exit 1", ready=draw(st.booleans()),
                 busy=draw(st.booleans()), stale=draw(st.booleans()),
+                parting="" if running else draw(st.sampled_from(["", "AgentTooOld"])),
             )  # fmt: skip
     return entries, seen
 
@@ -75,6 +78,9 @@ def test_a_plan_keeps_its_promises(state, desired):
     assert not any(seen.get(job, NOT_SEEN).busy for job in result.drain)
     gone = [e.job for e in result.lost] + result.drained
     before = {e.job for e in entries}
+    forgotten = {e.job for e in entries if e.phase == LOST} - {e.job for e in result.entries}
+    assert len([e for e in result.entries if e.phase == LOST]) <= desired
+    before -= forgotten
     assert before == ({e.job for e in result.entries} & before) | set(gone)
     assert result.incarnations == 100 + len(fresh)
     assert all(e.spec_hash == "new" for e in staying(result.entries))
@@ -153,6 +159,58 @@ def test_failed_launches_are_put_off_further_each_time():
         plan([entry], dead, desired=1, launch_failures=n).next_launch_at - NOW for n in range(8)
     ]
     assert waits == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def gives_up(index=0, **more):
+    entry = worker(index, "Starting", ready_at=None, launched_at=NOW)
+    values = {"reason": "exit 1", "parting": "AgentTooOld", "message": "1.0 is too old"} | more
+    return entry, {entry.job: Seen(**values)}
+
+
+def test_who_gives_itself_up_is_shown_until_its_place_is_tried_again():
+    entry, dead = gives_up()
+    result = plan([entry], dead, desired=1)
+    assert [(e.phase, e.reason, e.message) for e in result.entries] == [
+        (LOST, "AgentTooOld", "1.0 is too old")
+    ]
+    assert [e.job for e in result.lost] == [entry.job]
+    later = {"next_launch_at": result.next_launch_at, "launch_failures": 1}
+    still = plan(result.entries, dead, desired=1, now=NOW + 14, **later)
+    assert (still.entries, still.lost, still.launch) == (result.entries, [], [])
+    again = plan(result.entries, dead, desired=1, now=NOW + 15, **later)
+    assert [e.phase for e in again.entries] == ["Launching"]
+    assert again.entries == again.launch
+    other = plan(result.entries, dead, desired=1, spec="newer", now=NOW + 1, **later)
+    assert [e.phase for e in other.entries] == ["Launching"]
+    assert other.launch_failures == 0
+    assert plan(result.entries, dead, desired=0, now=NOW + 1, **later).entries == []
+
+
+def test_agents_that_cannot_be_started_are_put_off_for_longer():
+    entry, dead = gives_up()
+    waits = [
+        plan([entry], dead, desired=1, launch_failures=n).next_launch_at - NOW for n in range(7)
+    ]
+    assert waits == [15, 30, 60, 120, 240, MAX_UNUSABLE_BACKOFF, MAX_UNUSABLE_BACKOFF]
+
+
+def test_who_was_refused_by_its_provider_is_no_failed_launch():
+    entry, dead = gives_up(excused=True)
+    result = plan([entry], dead, desired=1, wait_until=NOW + 60)
+    assert (result.launch_failures, result.next_launch_at) == (0, None)
+    assert [e.phase for e in result.entries] == [LOST]
+    after = plan(result.entries, dead, desired=1, now=NOW + 60, wait_until=NOW + 60)
+    assert [e.phase for e in after.entries] == ["Launching"]
+
+
+def test_after_a_refused_credential_workers_are_renewed_but_for_those_at_work():
+    entries = [worker(0), worker(1, "Busy"), worker(2, launched_at=NOW - 1, ready_at=NOW)]
+    seen = {e.job: replace(RUNS, busy=e.phase == "Busy") for e in entries}
+    result = plan(entries, seen, desired=3, renew=NOW - 10)
+    assert [(e.phase, e.reason) for e in result.entries] == [
+        ("Draining", "CredentialRefused"), ("Busy", ""), ("Idle", "")
+    ]  # fmt: skip
+    assert result.drain == [entries[0].job]
 
 
 def test_many_that_fail_at_once_are_one_failure():
