@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Sequence
 from controller.domain.fleet import Entry
 from controller.reconcile.context import Context
 from controller.reconcile.infos import WorkerInfo
+from controller.reconcile.readiness import pool_of
 from controller.store.base import Key, Resource
 from providers.base import Provider, ProviderError, SwarmHandle
 
@@ -78,6 +79,8 @@ class Outboxes:
         self._wake_orphans(list(self._ctx.world.open_jobs) if first else gone)
         if set(before) != set(info.workers):
             self._wake_prompts(key)
+        if first:
+            self._wake_waiting(key)
         if any(w.ready and not (j in before and before[j].ready) for j, w in info.workers.items()):
             self._ctx.wake_dispatch()
         return gone
@@ -140,6 +143,13 @@ class Outboxes:
             task = self._ctx.world.open_jobs.get(job)
             if task is not None:
                 self._ctx.queue.add(task)
+
+    def _wake_waiting(self, key: Key) -> None:
+        """Tasks that waited before this controller's time: why they do was not known until now."""
+        for task in self._ctx.world.tasks.values():
+            mine = task.key.namespace == key.namespace and not (task.finished or task.open_job)
+            if mine and key.name in pool_of(self._ctx.world, task):
+                self._ctx.queue.add(task.key, leisurely=True)
 
     def _wake_prompts(self, key: Key) -> None:
         """Prompts to this swarm may have workers now, or none any more."""

@@ -14,7 +14,7 @@ from controller.reconcile.interrupts import Interrupter, wanted_interrupt
 from controller.reconcile.pricing import merge_usage, newly_priced
 from controller.reconcile.prompts import PromptGroup
 from controller.reconcile.questions import confirm_answers, ensure_approvals, show_waiting
-from controller.reconcile.readiness import explain, stale_success
+from controller.reconcile.readiness import explain, pool_of, stale_success
 from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
 from controller.reconcile.task_status import reset, sum_usage, task_conditions
@@ -30,6 +30,8 @@ MAX_DELIVERIES = 6
 """A worker that lives and does not answer to so many is replaced."""
 RETRY_SECONDS = 2.0
 FOLLOW_UP_SECONDS = 0.01
+UNOBSERVED_SECONDS = 10.0
+"""So long after a controller's start tasks do not tell that its swarms are not known yet."""
 UNRESOLVED_SECONDS = 5.0
 """Between two looks for a file, a ConfigMap or a Secret that is not there."""
 
@@ -39,6 +41,7 @@ class TaskReconciler:
 
     def __init__(self, ctx: Context) -> None:
         self._ctx = ctx
+        self._begun = ctx.clock.now()
         self._interrupter = Interrupter(ctx)
         self._settler = Settler(ctx)
         self._group = PromptGroup(ctx)
@@ -224,13 +227,13 @@ class TaskReconciler:
             await self._ctx.write_status(obj, status)
             return FOLLOW_UP_SECONDS
         problem = self._unresolved(obj)
-        age = self._ctx.clock.now() - (seconds_of(info.created) or 0.0)
         if self._ctx.world.is_reserved(info.key):
             return 1.0
         if problem is None:
             self._ctx.refresh(info)
-            if not status and 0 <= age < FIRST_LOOK_SECONDS:
-                return FIRST_LOOK_SECONDS
+            early = self._too_early(info, status)
+            if early > 0:
+                return early
         blocker = explain(self._ctx.world, info, self._ctx.clock.now())
         writer = ConditionWriter(obj, self._ctx.now())
         if problem is not None:
@@ -250,6 +253,24 @@ class TaskReconciler:
         if info.next_at > self._ctx.clock.now():
             return info.next_at - self._ctx.clock.now() + 0.005
         return None
+
+    def _too_early(self, info: TaskInfo, status: Mapping[str, Any]) -> float:
+        """How long to wait before it is said that a task waits, and what for; 0 for not at all.
+
+        A controller that has just begun does not know its swarms yet: what status says is better.
+        """
+        now = self._ctx.clock.now()
+        early = self._begun + UNOBSERVED_SECONDS - now
+        if early > 0 and self._unobserved(info):
+            return early
+        age = now - (seconds_of(info.created) or 0.0)
+        return FIRST_LOOK_SECONDS if not status and 0 <= age < FIRST_LOOK_SECONDS else 0.0
+
+    def _unobserved(self, info: TaskInfo) -> bool:
+        """Whether a swarm that it may run on has not been looked at in this controller's life."""
+        keys = (Key("Swarm", info.key.namespace, name) for name in pool_of(self._ctx.world, info))
+        swarms = (self._ctx.world.swarms.get(key) for key in keys)
+        return any(s is not None and s.accepted and not s.observed for s in swarms)
 
     def _unresolved(self, obj: Resource) -> Unresolved | None:
         if "promptFrom" not in obj["spec"]:

@@ -154,6 +154,15 @@ def test_retry(run: Run, db: Database) -> None:
     assert len(tokens) == 2
 
 
+def test_retry_of_a_swarm(run: Run, db: Database) -> None:
+    seed(db, swarm())
+    assert (
+        "swarm.codeswarm.dev/builders will be tried again" in run("retry", "swarm/builders").stdout
+    )
+    assert stored(db, "Swarm", "builders")["metadata"]["annotations"]["codeswarm.dev/retry"]
+    assert run("retry", "project/greeter").exit_code == 1
+
+
 def test_cancel_and_retry_of_a_cancelled_task(run: Run, db: Database) -> None:
     made = seed(db, task("greeter.library"))
     assert "greeter.library cancelled" in run("cancel", "greeter.library").stdout

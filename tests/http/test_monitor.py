@@ -150,3 +150,19 @@ def test_metrics_of_a_whole_controller_can_be_told(play):
         assert "codeswarm_controller_epoch 1.0" in text
 
     play(scenario)
+
+
+def test_metrics_tell_of_pauses(play):
+    from prometheus_client.exposition import generate_latest
+
+    async def scenario(rig):
+        registry = make_registry(watched(rig), Health(lambda: (True, "")))
+        error = {"class": "quota", "message": "no", "retry_after_seconds": 60}
+        rig.provider.script = lambda job, record: {"status": "failed", "error": error}
+        rig.apply(swarm(replicas=1), prompt("p"))
+        await rig.until(lambda: rig.task("p").get("reason") == "QuotaExhausted", "a pause")
+        told = [line for line in generate_latest(registry).decode().splitlines() if "pause" in line]
+        assert 'codeswarm_paused_credentials{reason="QuotaExhausted"} 1.0' in told
+        assert any(line.startswith("codeswarm_swarm_paused{") for line in told)
+
+    play(scenario)

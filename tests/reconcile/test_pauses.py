@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
+from dataclasses import replace
 
 from controller.reconcile.clock import seconds_of
+from controller.resources.settings import EnvProfile
 from tests.lab import project, prompt, swarm, work
 
 KEY = {"agent": {"runtime": "mock", "env": [{"name": "MOCK_API_KEY", "value": "one"}]}}
@@ -289,22 +290,20 @@ def test_another_credential_takes_effect_at_once(play):
     play(scenario)
 
 
-def test_another_key_in_the_controllers_environment_is_read_by_new_workers(play):
+def test_another_key_in_the_controllers_environment_is_read_by_new_workers(play, monkeypatch):
     async def scenario(rig):
         provider = Provider(rig)
         provider.refuse["one"] = refusal("auth", 80_000)
-        from_env = [{"name": "MOCK_API_KEY", "valueFrom": {"env": "TEST_MOCK_KEY"}}]
-        os.environ["TEST_MOCK_KEY"] = "one"
-        try:
-            await ready(rig, swarm(agent={"runtime": "mock", "env": from_env}))
-            rig.apply(prompt("p"))
-            await paused(rig)
-            await rig.crash()
-            os.environ["TEST_MOCK_KEY"] = "two"
-            rig.start()
-            await rig.phase("Task", "p", "Succeeded", seconds=10)
-        finally:
-            del os.environ["TEST_MOCK_KEY"]
+        profile = EnvProfile({"MOCK_API_KEY": "${TEST_MOCK_KEY}"})
+        rig.ctx.settings = rig.settings = replace(rig.settings, env_profiles={"mine": profile})
+        monkeypatch.setenv("TEST_MOCK_KEY", "one")
+        await ready(rig, swarm(agent={"runtime": "mock", "envProfile": "mine"}))
+        rig.apply(prompt("p"))
+        await paused(rig)
+        await rig.crash()
+        monkeypatch.setenv("TEST_MOCK_KEY", "two")
+        rig.start()
+        await rig.phase("Task", "p", "Succeeded", seconds=10)
         assert [key for _, key, _ in provider.asked] == ["one", "two"]
 
     play(scenario)

@@ -1,0 +1,78 @@
+"""``doctor`` on agents: what is here, what is missing, which credentials there are: names only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli import agent_checks
+from cli.checks import Check
+
+SECRET = "sk-very-secret"
+
+
+@pytest.fixture
+def environ(tmp_path: Path) -> dict[str, str]:
+    """Variables of a machine with a Codex of our own making, and nothing else."""
+    program = tmp_path / "bin" / "codex"
+    program.parent.mkdir()
+    program.write_text("#!/bin/sh\necho codex-cli 0.169.0\n")
+    program.chmod(0o755)
+    return {"PATH": str(program.parent), "HOME": str(tmp_path)}
+
+
+def swarm(runtime: str, **status: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "team"},
+        "spec": {"agent": {"runtime": runtime}},
+        "status": status,
+    }
+
+
+def lines(environ: dict[str, str], *swarms: dict[str, Any]) -> dict[str, Check]:
+    return {check.name: check for check in agent_checks.of_home(environ, swarms)}
+
+
+def test_an_agent_with_its_version_and_the_names_of_credentials(environ: dict[str, str]) -> None:
+    environ |= {"OPENAI_API_KEY": SECRET, "OPENAI_BASE_URL": "https://x.example"}
+    login = Path(environ["HOME"], ".codex", "auth.json")
+    login.parent.mkdir()
+    login.write_text(SECRET)
+    found = lines(environ, swarm("codex"))["codex"]
+    assert found.level == "OK"
+    assert found.text == f"0.169.0, credentials: OPENAI_API_KEY, login in {login}"
+
+
+def test_what_a_swarm_asks_for_and_is_not_here(environ: dict[str, str]) -> None:
+    without = {"PATH": environ["HOME"], "HOME": environ["HOME"]}
+    found = lines(without, swarm("codex"))["codex"]
+    assert (found.level, found.advice) == ("WARN", "npm install -g @openai/codex")
+    assert "a swarm asks for runtime: codex" in found.text
+    assert lines(without, swarm("mock"))["codex"].level == "OK"
+
+
+def test_an_agent_without_a_credential(environ: dict[str, str]) -> None:
+    assert lines(environ, swarm("codex"))["codex"].level == "WARN"
+    assert lines(environ, swarm("mock"))["codex"].level == "OK"
+
+
+def test_a_program_that_does_not_run(environ: dict[str, str]) -> None:
+    Path(environ["PATH"], "codex").write_text("#!/bin/sh\nexit 3\n")
+    assert "does not run" in lines(environ, swarm("codex"))["codex"].text
+
+
+def test_a_provider_that_refuses(environ: dict[str, str]) -> None:
+    held = {"type": "QuotaAvailable", "status": "False", "reason": "QuotaExhausted"}
+    team = swarm("codex", conditions=[{**held, "message": "before 5"}])
+    assert lines(environ, team)["provider"].text == "swarm/team: QuotaExhausted: before 5"
+    assert "provider" not in lines(environ, swarm("codex"))
+
+
+def test_the_controllers_own_variables_count() -> None:
+    import os
+
+    assert agent_checks.environment(os.getpid())["PATH"]
+    assert agent_checks.environment(None) is os.environ
+    assert agent_checks.environment(2**30) is os.environ
