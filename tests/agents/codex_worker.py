@@ -42,6 +42,7 @@ class CodexWorker(Worker):
     """
 
     def __init__(self, base: Path, server: OpenAIServer, network: NoNetwork, **agent: Any) -> None:
+        self.server = server
         more = {"systemPrompt": agent.pop("system_prompt", "")}
         codex = {
             "path": str(installed.codex()),

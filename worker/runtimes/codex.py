@@ -18,6 +18,7 @@ from worker.runtimes import codex_program as programs
 from worker.runtimes import codex_questions as questions
 from worker.runtimes.base import Runtime, TurnContext
 from worker.runtimes.codex_client import (
+    NOISE,
     AppServer,
     Message,
     RequestRefused,
@@ -27,6 +28,7 @@ from worker.runtimes.codex_client import (
 from worker.runtimes.codex_errors import turn_error
 from worker.runtimes.codex_events import Narrator
 from worker.runtimes.codex_home import HOME_VARIABLE, CodexHome
+from worker.runtimes.codex_repository import instructions_of
 from worker.runtimes.codex_sandbox import TEMP_VARIABLE, approval_policy, sandbox_of
 from worker.runtimes.codex_threads import ThreadFile
 from worker.runtimes.codex_turn import CodexTurn, text_input
@@ -68,6 +70,8 @@ class CodexRuntime(Runtime):
         self._thread = ""
         """The conversation that this process of Codex has loaded."""
         self._model = ""
+        self._told = ("", "")
+        """The conversation that knows the repository's instructions, and these."""
 
     # --- the port ---------------------------------------------------------------------------
 
@@ -94,6 +98,10 @@ class CodexRuntime(Runtime):
                 return self._attempt(prompt, context)
             except ServerGone as error:
                 raise TurnError("infrastructure", str(error)) from None
+        except TurnError as error:
+            if error.kind == "auth":
+                self.close()  # so that the next turn takes over the user's login anew
+            raise
         finally:
             self._turn = None
             self._context = None
@@ -150,7 +158,7 @@ class CodexRuntime(Runtime):
         """
         program = programs.find_program(self._config, self._env)
         self._home.write()
-        self._thread = ""
+        self._thread, self._told = "", ("", "")
         env = {**self._env, HOME_VARIABLE: str(self._home.path)}
         if self._sandbox.temp is not None:
             self._sandbox.temp.mkdir(mode=0o700, exist_ok=True)
@@ -174,15 +182,28 @@ class CodexRuntime(Runtime):
             found = server.request("initialize", params, READY_SECONDS)
         except (ServerGone, ServerSilent, RequestRefused) as error:
             server.close(timeout=0.0)
-            programs.check_version(program.version(env))
+            if not isinstance(error, ServerSilent):
+                programs.check_version(program.version(env))
             raise _unusable(server, error) from None
         agent = found.get("userAgent") if isinstance(found, dict) else ""
+        server.notify("initialized")
         try:
             programs.check_version(str(agent).partition("/")[2])
+            self._check_config(server)
         except RuntimeUnusable:
-            server.close()
+            server.close(timeout=0.0)
             raise
-        server.notify("initialized")
+
+    def _check_config(self, server: AppServer) -> None:
+        """Codex goes on with its defaults if it cannot use the configuration; we do not."""
+        try:
+            server.request("config/read", {"includeLayers": False}, READY_SECONDS)
+        except RequestRefused as error:
+            raise RuntimeUnusable(
+                "AgentConfigInvalid", f"Codex does not take agent.codex.config: {error.message}"
+            ) from None
+        except (ServerGone, ServerSilent) as error:
+            raise _unusable(server, error) from None
 
     # --- the conversation -------------------------------------------------------------------
 
@@ -264,12 +285,20 @@ class CodexRuntime(Runtime):
         self._turn = turn
         params = {
             "threadId": self._thread,
-            "input": text_input(prompt),
+            "input": [*self._instructions(context), *text_input(prompt)],
             "cwd": str(context.workdir),
             "approvalPolicy": approval_policy(context.approval_policy),
             "sandboxPolicy": self._sandbox.policy(),
         }
         return turn.run(params)
+
+    def _instructions(self, context: TurnContext) -> list[dict[str, str]]:
+        """Those of the repository, if this conversation does not know them yet."""
+        told = (self._thread, instructions_of(context.workdir))
+        if not told[1] or told == self._told:
+            return []
+        self._told = told
+        return text_input(told[1])
 
     def _ask(self, server: AppServer, method: str, params: Mapping[str, Any]) -> Any:
         try:
@@ -287,10 +316,17 @@ class CodexRuntime(Runtime):
             turn.put(message, size)
         elif "id" in message:
             self._refuse(message)
-        elif message["method"] == "thread/tokenUsage/updated":
-            params = message.get("params")
-            if isinstance(params, dict):
-                self._ledger.replayed(str(params.get("threadId")), params.get("tokenUsage"))
+        else:
+            self._note(message["method"], message.get("params"))
+
+    def _note(self, method: str, params: Any) -> None:
+        """What is told between turns."""
+        if not isinstance(params, dict):
+            return
+        if method == "thread/tokenUsage/updated":
+            self._ledger.replayed(str(params.get("threadId")), params.get("tokenUsage"))
+        elif method == "configWarning" and NOISE not in str(params.get("summary")):
+            complain(f"codex: {params.get('summary')} {params.get('details') or ''}"[:1000])
 
     def _refuse(self, message: Message) -> None:
         """A request while no turn runs: there is nobody to ask."""

@@ -31,8 +31,10 @@ MAX_ERRORS_BYTES = 8 << 10
 
 _END_SECONDS = 0.5  # between a process's end and that of its output
 
+_KILL_SECONDS = 5.0  # until a killed process is seen to be gone
+
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_NOISE = "could not find bubblewrap on PATH"  # it then uses its own
+NOISE = "could not find bubblewrap on PATH"  # it then uses its own
 
 # How a line begins that may be missed, should it be too long.
 _DISPENSABLE = re.compile(rb'\{"method":"(?:item|turn/diff|rawResponseItem)/')
@@ -130,7 +132,7 @@ class AppServer:
     def errors(self) -> str:
         """The end of what it wrote to standard error, in plain text."""
         text = _COLOURS.sub("", bytes(self._errors).decode("utf-8", "replace"))
-        return "\n".join(line for line in text.splitlines() if _NOISE not in line).strip()
+        return "\n".join(line for line in text.splitlines() if NOISE not in line).strip()
 
     def send(self, method: str, params: Mapping[str, Any]) -> concurrent.futures.Future[Any]:
         """Send a request; its result comes as the future's, or ServerGone or RequestRefused."""
@@ -192,11 +194,7 @@ class AppServer:
         self._soon(lambda: self._stdin.close() if self._stdin else None)
         if not self._finished.wait(timeout):
             self.kill()
-            self._finished.wait(timeout)
-
-    def wait(self, timeout: float) -> bool:
-        """Whether the process has ended, at the latest after so many seconds."""
-        return self._finished.wait(timeout)
+            self._finished.wait(_KILL_SECONDS)
 
     # --- in the client's thread -----------------------------------------------------------------
 

@@ -24,6 +24,11 @@ HOME_VARIABLE = "CODEX_HOME"
 
 OPENAI = "openai"
 """The provider that Codex uses where none is named."""
+GATEWAY = "openai-base-url"
+"""The provider that stands for another address of OpenAI's API."""
+
+UNWANTED_FEATURES = ("plugins", "apps", "multi_agent", "goals")
+"""What would ask other hosts, or have Codex work beside or between the turns."""
 
 MAX_LOGIN_BYTES = 1 << 20
 MIN_TOKEN_CHARS = 20
@@ -71,7 +76,7 @@ class CodexHome:
             auth = {"auth_mode": "apikey", "OPENAI_API_KEY": key, "tokens": None}
             self._write("auth.json", json.dumps(auth).encode())
         elif login.auth:
-            self._write("auth.json", login.auth)
+            self._write("auth.json", without_refresh(login.auth))
         else:
             (self.path / "auth.json").unlink(missing_ok=True)
         try:
@@ -100,7 +105,7 @@ class CodexHome:
             "web_search": "live" if agent.network_access else "disabled",
             "analytics": {"enabled": False},
             "feedback": {"enabled": False},
-            "features": {"plugins": False, "apps": False, "multi_agent": False},
+            "features": dict.fromkeys(UNWANTED_FEATURES, False),
             "history": {"persistence": "none"},
             "skills": {"bundled": {"enabled": False}},
             "projects": {str(self._config.workspace): {"trust_level": "untrusted"}},
@@ -109,7 +114,8 @@ class CodexHome:
         if agent.model:
             settings["model"] = agent.model
         if self._env.get(BASE_URL_VARIABLE):
-            settings["openai_base_url"] = self._env[BASE_URL_VARIABLE]
+            settings["model_provider"] = GATEWAY
+            settings["model_providers"] = {GATEWAY: _gateway(self._env[BASE_URL_VARIABLE])}
         return settings
 
     def _given(self) -> dict[str, Any]:
@@ -199,6 +205,35 @@ def _texts(value: Any) -> Iterator[str]:
     elif isinstance(value, (list, dict)):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _texts(inner)
+
+
+def _gateway(url: str) -> dict[str, Any]:
+    """OpenAI's API at another address.
+
+    With the setting ``openai_base_url`` Codex would try WebSockets there for seconds first.
+    """
+    return {
+        "name": "OpenAI",
+        "base_url": url,
+        "wire_api": "responses",
+        "requires_openai_auth": True,
+    }
+
+
+def without_refresh(auth: bytes) -> bytes:
+    """A copied login that can be used, but not renewed.
+
+    Renewing gives out a new refresh token and takes the old one away from the user and from
+    every other worker.
+    """
+    try:
+        found = json.loads(auth)
+        tokens = found["tokens"]
+        if not tokens["refresh_token"]:
+            return auth
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return auth
+    return json.dumps({**found, "tokens": {**tokens, "refresh_token": ""}}).encode()
 
 
 def _read(path: Path) -> bytes:
