@@ -42,7 +42,7 @@ def test_a_command_is_asked_for_granted_and_refused(make_codex: Make, openai: Op
     injection = codex.prompt(prompt(OUTSIDE, {**OUTSIDE, "run": "touch ../never"}, {"say": "ok"}))
     first = question(codex, injection)
     assert first["kind"] == "command"
-    assert first["command"] == OUTSIDE["run"]
+    assert first["command"] == f"/bin/bash -lc '{OUTSIDE['run']}'"
     assert first["reason"] == OUTSIDE["escalate"]
     assert first["cwd"] == str(codex.repo)
     assert set(first["decisions"]) >= {"approve", "deny", "cancel"}
@@ -118,7 +118,7 @@ def test_untrusted_asks_before_each_command(make_codex: Make) -> None:
     codex = asking(make_codex, approvalPolicy="untrusted")
     injection = codex.prompt(prompt({"run": "ls"}, {"say": "ok"}))
     asked = question(codex, injection)
-    assert asked["command"] == "ls"
+    assert asked["command"] == "/bin/bash -lc ls"
     answer(codex, asked, "approve")
     assert codex.outcome(injection)["answer"] == "ok"
 

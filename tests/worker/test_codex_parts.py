@@ -227,7 +227,8 @@ def test_only_decisions_that_codex_offers_are_offered() -> None:
 
 def test_a_question_about_the_network_names_the_host() -> None:
     params = {"networkApprovalContext": {"host": "example.com", "protocol": "https"}}
-    assert command_request(params).question.command == "network access: example.com"
+    question = command_request(params).question
+    assert (question.kind, question.tool) == ("tool", "network:example.com")
 
 
 def test_a_diff_of_every_kind() -> None:

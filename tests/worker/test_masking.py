@@ -181,10 +181,10 @@ def test_the_tokens_of_a_login_that_codex_takes_over_are_secret(tmp_path: Any) -
     from worker.config import AgentConfig, Config
     from worker.runtimes.codex_home import CodexHome
 
-    token = "refresh-token-of-a-login"
+    token = "access-token-of-a-login"
     user = tmp_path / "home" / ".codex"
     user.mkdir(parents=True)
-    login = {"auth_mode": "chatgpt", "tokens": {"refresh_token": token, "account_id": "short"}}
+    login = {"auth_mode": "chatgpt", "tokens": {"access_token": token, "account_id": "short"}}
     (user / "auth.json").write_text(json.dumps(login))
     config = Config(
         base=tmp_path, job="j", node="n", index=0, runtime="codex", workspace=tmp_path / "repo",
