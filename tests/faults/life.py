@@ -5,6 +5,7 @@ from __future__ import annotations
 import tarfile
 
 from tests.faults.support import (
+    PRICED,
     USE,
     Mortal,
     check_branches,
@@ -28,7 +29,7 @@ def life(lab: Mortal) -> None:
     ]
     verify = ["test -f a.txt -a -f b.txt -a -f c.txt"]
     lab.apply(
-        swarm(termination={"archive": True, "gracePeriodSeconds": 20}),
+        swarm(agent=PRICED, termination={"archive": True, "gracePeriodSeconds": 20}),
         project(
             repository={"url": str(repository), "baseBranch": "main"},
             tasks=tasks,

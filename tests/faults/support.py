@@ -18,6 +18,9 @@ from typing import IO, Any
 
 import psutil
 
+from controller.domain.cost import cost_of, text
+from controller.domain.usage import Usage
+from controller.resources.price_list import built_in
 from controller.runtime.home import Home
 from controller.store.base import Key
 from tests.faults import crashing, skewed
@@ -27,6 +30,8 @@ ROOT = Path(__file__).parents[2]
 TOKENS = {"input": 1000, "cached_input": 200, "output": 50}
 USE = "usage: {inputTokens: 1000, cachedInputTokens: 200, outputTokens: 50}"
 """A script's step that uses ``TOKENS``."""
+PRICED = {"runtime": "mock", "model": "gpt-5.4"}
+"""An agent whose usage has a price, which ``check_usage`` looks at."""
 
 
 class Mortal:
@@ -317,6 +322,7 @@ def check_usage(lab: Mortal, *projects: str, swarm: str = "builders") -> None:
         assert tokens(used) == by_uid.get(task["metadata"]["uid"], dict.fromkeys(TOKENS, 0)), (
             f"usage of {task['metadata']['name']}"
         )
+        check_cost(task.get("status") or {}, task["metadata"]["name"])
     for name in projects:
         mine = [t for t in lab.list("Task") if t["spec"].get("project") == name]
         expected = total(by_uid.get(t["metadata"]["uid"], {}) for t in mine)
@@ -326,6 +332,7 @@ def check_usage(lab: Mortal, *projects: str, swarm: str = "builders") -> None:
             ),
             f"project {name}'s usage to be {expected}, {lab.state('Project', name).get('usage')}",
         )
+        check_cost(lab.state("Project", name), name)
     if not lab.state("Swarm", swarm):
         return
     everything = total(by_uid.values())
@@ -334,6 +341,20 @@ def check_usage(lab: Mortal, *projects: str, swarm: str = "builders") -> None:
         lambda: tokens(lab.state("Swarm", swarm).get("usage")) == everything,
         f"the swarm's usage to be {everything}, {lab.state('Swarm', swarm).get('usage')}",
     )
+    check_cost(lab.state("Swarm", swarm), swarm)
+
+
+def check_cost(of: dict[str, Any], name: str) -> None:
+    """A status's cost is that of its tokens; the agents of these tests use one model."""
+    used = tokens(of.get("usage"))
+    if not any(used.values()):
+        return
+    if of.get("pricingModel") == "unpriced":
+        assert of["costUsd"] == "unpriced", f"cost of {name}"
+        return
+    spent = Usage(used["input"], used["cached_input"], 0, used["output"])
+    true = text(cost_of(spent, built_in()["gpt54"]))
+    assert (of.get("costUsd"), of.get("pricingModel")) == (true, "gpt-5.4"), f"cost of {name}"
 
 
 def tokens(usage: dict[str, int] | None) -> dict[str, int]:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.life import life
 from tests.faults.support import (
+    PRICED,
     USE,
     FaultLab,
     check_branches,
@@ -84,7 +85,7 @@ def test_at_random_in_a_large_project(lab: FaultLab, tasks: int, kills: int) -> 
         )
         for number, name in enumerate(names)
     ]
-    lab.apply(swarm(replicas=4), project(tasks=listed))
+    lab.apply(swarm(replicas=4, agent=PRICED), project(tasks=listed))
     killed = 0
     while lab.phase_of("Project", "demo") != "Completed" and killed < 2 * kills:
         lab.start_crashing(0)

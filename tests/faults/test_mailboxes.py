@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.faults.support import (
+    PRICED,
     USE,
     FaultLab,
     check_branches,
@@ -86,7 +87,7 @@ def test_noise_while_a_project_runs(lab: FaultLab, tasks: int, seed: int) -> Non
     names = [f"t{number}" for number in range(tasks)]
     listed = [work(name, USE, "sleep: 0.1", USE) for name in names]
     lab.start()
-    lab.apply(swarm(replicas=3), project(tasks=listed), prompt("p", script(USE)))
+    lab.apply(swarm(replicas=3, agent=PRICED), project(tasks=listed), prompt("p", script(USE)))
     noise = Noise(lab, seed)
     restarts = iter((0.3, 0.6))
     at = next(restarts)
@@ -275,7 +276,7 @@ def test_out_of_order_while_nobody_reads(lab: FaultLab) -> None:
     lab.start()
     names = [f"t{n}" for n in range(4)]
     tasks = [work(name, USE, "sleep: 0.5", USE) for name in names]
-    lab.apply(swarm(replicas=4), project(tasks=tasks))
+    lab.apply(swarm(replicas=4, agent=PRICED), project(tasks=tasks))
     lab.wait(lambda: len(turns(lab)) == 4, "all turns to begin")
     lab.kill()
     lab.wait(lambda: all(turn.complete for turn in turns(lab).values()), "the turns to end")

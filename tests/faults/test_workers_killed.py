@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.faults.support import (
+    PRICED,
     TOKENS,
     USE,
     FaultLab,
@@ -90,7 +91,7 @@ def test_while_no_controller_runs(lab: FaultLab) -> None:
     repository = lab.repository()
     lab.start()
     tasks = [work("a", USE, "{sleep: 60, attempt: 1}"), work("b", USE, "sleep: 1"), work("c", USE)]
-    lab.apply(swarm(replicas=3), project(tasks=tasks))
+    lab.apply(swarm(replicas=3, agent=PRICED), project(tasks=tasks))
     lab.wait(lambda: lab.task("demo.a").get("usage"), "a to be in its turn")
     lab.wait(lambda: lab.task("demo.b").get("attempts"), "b to be in its turn")
     (attempt,) = lab.attempts("demo.a")
