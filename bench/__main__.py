@@ -14,6 +14,7 @@ FULL: tuple[tuple[str, ...], ...] = (
     ("bench.restart",),
     ("bench.idle",),
     ("bench.scale",),
+    ("bench.agents",),
     ("bench.kube",),
 )
 QUICK: tuple[tuple[str, ...], ...] = (
@@ -23,6 +24,7 @@ QUICK: tuple[tuple[str, ...], ...] = (
     ("bench.restart", "--tasks", "200", "--kills", "2"),
     ("bench.idle", "--workers", "20", "--seconds", "10"),
     ("bench.scale", "--small", "100", "--large", "400"),
+    ("bench.agents", "--rounds", "2", "--turns", "5", "--workers", "2"),
     ("bench.kube", "--quick"),
 )
 

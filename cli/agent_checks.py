@@ -6,8 +6,6 @@ A value is never read further than that it is not empty, and never shown.
 from __future__ import annotations
 
 import os
-import shutil
-import subprocess
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
@@ -17,13 +15,24 @@ from typing import TYPE_CHECKING, Any
 from cli.checks import Check
 from controller.domain.credential import VARIABLES
 from controller.resources.conditions import find
+from worker.errors import RuntimeUnusable
+from worker.runtimes import codex_program
 
 if TYPE_CHECKING:
     from controller.store.base import Resource
 
-VERSION_SECONDS = 10.0
 SECRET = ("_KEY", "_TOKEN", "_CREDENTIALS", "_KEY_ID")
 """Ends of the names of variables that are a credential, and not an address or a switch."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What there is of an agent."""
+
+    version: str = ""
+    """Empty: it is not here."""
+    trouble: str = ""
+    """Why it cannot be used, though it is here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +40,8 @@ class Agent:
     """How an agent is found."""
 
     runtime: str
-    find: Callable[[Mapping[str, str]], str]
-    """Its version; empty if it is not here."""
+    find: Callable[[Mapping[str, str], str], Found]
+    """Its version, by the environment and the path that a swarm names, if one does."""
     install: str
     """What installs it."""
     login: Callable[[Mapping[str, str]], Path | None]
@@ -49,7 +58,8 @@ def of_home(environ: Mapping[str, str], swarms: Iterable[Resource]) -> Iterator[
     swarms = list(swarms)
     wanted = {_runtime(swarm) for swarm in swarms}
     for agent in AGENTS:
-        yield _agent(agent, environ, wanted=agent.runtime in wanted)
+        found = agent.find(environ, _named(agent.runtime, swarms))
+        yield _agent(agent, found, environ, wanted=agent.runtime in wanted)
     for swarm in swarms:
         held = find((swarm.get("status") or {}).get("conditions") or [], "QuotaAvailable")
         if held is not None and held["status"] == "False":
@@ -67,14 +77,26 @@ def environment(pid: int | None) -> Mapping[str, str]:
     return {name: value for name, _, value in pairs} or os.environ
 
 
-def _runtime(swarm: Resource) -> str:
+def _settings(swarm: Resource) -> Mapping[str, Any]:
     status, spec = swarm.get("status") or {}, swarm["spec"]
-    agent = (status.get("effective") or {}).get("agent") or spec.get("agent") or {}
-    return str(agent.get("runtime") or "codex")
+    found: Mapping[str, Any] = (status.get("effective") or {}).get("agent") or spec.get("agent")
+    return found or {}
 
 
-def _agent(agent: Agent, environ: Mapping[str, str], *, wanted: bool) -> Check:
-    version, names = agent.find(environ), credentials(agent, environ)
+def _runtime(swarm: Resource) -> str:
+    return str(_settings(swarm).get("runtime") or "codex")
+
+
+def _named(runtime: str, swarms: Iterable[Resource]) -> str:
+    """The program that a swarm names for its agent; empty if none does."""
+    named = ((_settings(swarm).get(runtime) or {}).get("path") for swarm in swarms)
+    return next((str(path) for path in named if path), "")
+
+
+def _agent(agent: Agent, found: Found, environ: Mapping[str, str], *, wanted: bool) -> Check:
+    version, names = found.version, credentials(agent, environ)
+    if found.trouble:
+        return Check("WARN" if wanted else "OK", agent.runtime, found.trouble, agent.install)
     if not version:
         if wanted:
             text = f"not installed, and a swarm asks for runtime: {agent.runtime}"
@@ -100,24 +122,26 @@ def _home(environ: Mapping[str, str], variable: str, default: str) -> Path:
     return Path(own) if own else Path(environ.get("HOME") or Path.home()) / default
 
 
-def _codex(environ: Mapping[str, str]) -> str:
-    path = shutil.which("codex", path=environ.get("PATH"))
-    if path is None:
-        return ""
+def _codex(environ: Mapping[str, str], named: str) -> Found:
     try:
-        done: Any = subprocess.run(
-            [path, "--version"], capture_output=True, text=True, timeout=VERSION_SECONDS, check=True
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"{path} does not run: {error}"
-    return str(done.stdout).strip().removeprefix("codex-cli ") or path
+        program = codex_program.locate(named, environ)
+    except RuntimeUnusable as error:
+        return Found(trouble=error.message if named else "")
+    version = program.version(environ)
+    if not version:
+        return Found(trouble=f"{program.path} does not run")
+    try:
+        codex_program.check_version(version)
+    except RuntimeUnusable as error:
+        return Found(trouble=error.message)
+    return Found(version)
 
 
-def _claude(environ: Mapping[str, str]) -> str:
+def _claude(environ: Mapping[str, str], named: str) -> Found:
     try:
-        return f"claude-agent-sdk {metadata.version('claude-agent-sdk')}"
+        return Found(f"claude-agent-sdk {metadata.version('claude-agent-sdk')}")
     except metadata.PackageNotFoundError:
-        return ""
+        return Found()
 
 
 AGENTS = (

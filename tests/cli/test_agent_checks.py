@@ -76,3 +76,22 @@ def test_the_controllers_own_variables_count() -> None:
     assert agent_checks.environment(os.getpid())["PATH"]
     assert agent_checks.environment(None) is os.environ
     assert agent_checks.environment(2**30) is os.environ
+
+
+def test_a_codex_that_is_too_old_or_does_not_run(environ: dict[str, str]) -> None:
+    program = Path(environ["PATH"], "codex")
+    for text, said in (("echo codex-cli 0.42.0", "0.42.0 is too old"), ("exit 1", "does not run")):
+        program.write_text(f"#!/bin/sh\n{text}\n")
+        found = lines(environ, swarm("codex"))["codex"]
+        assert found.level == "WARN"
+        assert said in found.text
+
+
+def test_a_program_that_a_swarm_names(environ: dict[str, str]) -> None:
+    named = swarm("codex")
+    named["spec"]["agent"]["codex"] = {"path": f"{environ['PATH']}/codex"}
+    elsewhere = {"PATH": "/nowhere", "HOME": environ["HOME"], "OPENAI_API_KEY": SECRET}
+    assert lines(elsewhere, named)["codex"].text == "0.169.0, credentials: OPENAI_API_KEY"
+    named["spec"]["agent"]["codex"] = {"path": "/nowhere/codex"}
+    found = lines(elsewhere, named)["codex"]
+    assert (found.level, "agent.codex.path: /nowhere/codex" in found.text) == ("WARN", True)
