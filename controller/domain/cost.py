@@ -147,21 +147,21 @@ class Agent:
 def price_label(reported: str, agent: Agent, prices: Prices) -> str:
     """The name under which the price of some usage is looked up.
 
-    ``agent.pricingModel``; else, where ``agent.model`` is not given, the profile's model, or for
-    Codex ``gpt-5.4`` unless the configuration has a price for the model that it reports; else the
-    model that the agent reports, or ``agent.model`` if it reports none.
+    ``agent.pricingModel``; else for Codex, where nobody names a model, ``gpt-5.4`` unless the
+    configuration has a price for the one that it reports; else the model that the agent reports,
+    or its profile's if that has no price, or ``agent.model`` if it reports none.
 
     Args:
         reported: the model that the usage was reported for; may be empty.
     """
     if agent.pricing_model:
         return agent.pricing_model
-    if not agent.model:
-        if agent.profile_model:
-            return agent.profile_model
-        if agent.runtime == "codex" and not prices.configured(reported):
-            return CODEX_MODEL
-    return reported or agent.model
+    named = agent.model or agent.profile_model
+    if not named and agent.runtime == "codex" and not prices.configured(reported):
+        return CODEX_MODEL
+    if agent.profile_model and prices.find(reported) is None:
+        return agent.profile_model
+    return reported or named
 
 
 # --- rows of a status --------------------------------------------------------------------------

@@ -235,11 +235,7 @@ def test_a_profile_names_the_model(play):
         rig.settings = Settings(env_profiles=profiles)
         charge(rig, m="2")
         rig.provider.script = using(1000, "whatever")
-        rig.apply(swarm(replicas=1))
-        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
-        info = next(iter(rig.ctx.world.swarms.values()))
-        info.agent = {**info.agent, "envProfile": "gateway"}
-        rig.apply(prompt("p"))
+        rig.apply(swarm(replicas=1, agent=agent(envProfile="gateway")), prompt("p"))
         await rig.phase("Task", "p", "Succeeded")
         assert says(rig.task("p")) == ("0.002", "m")
 
