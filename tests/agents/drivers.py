@@ -35,7 +35,8 @@ class ClaudeWorker(Worker):
         self, base: Path, server: AnthropicServer, network: NoNetwork, **agent: Any
     ) -> None:
         beside = {name: agent.pop(name) for name in ("persona", "systemPrompt") if name in agent}
-        super().__init__(base, runtime="claude", agent=agent, **beside)
+        block = {"sandboxMode": "danger-full-access", **agent}
+        super().__init__(base, runtime="claude", agent=block, **beside)
         home = base.parent / "home"
         home.mkdir(exist_ok=True)
         self.env = {**self.env, **network.env, "HOME": str(home)}

@@ -10,17 +10,18 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
+import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from worker import records
-from worker.children import Spared
+from worker.children import Spared, children_of
 from worker.config import Config
 from worker.errors import Interrupted, TurnError
 from worker.log import complain
-from worker.runtimes import claude_cli
+from worker.runtimes import claude_cli, claude_sandbox
 from worker.runtimes.base import Runtime, TurnContext
 from worker.runtimes.claude_identity import StoredIdentity
 from worker.runtimes.claude_policy import Policy
@@ -80,7 +81,10 @@ class ClaudeRuntime(Runtime):
         """See Runtime."""
         session, cli = self._session, self._cli
         pid = session.pid if session is not None else None
-        return [Spared(pid, cli.path.resolve().parent)] if pid is not None and cli else []
+        if pid is None or cli is None:
+            return []
+        folder = cli.path.resolve().parent
+        return [Spared(one, folder) for one in (pid, *_companions(pid))]
 
     def close(self) -> None:
         """See Runtime."""
@@ -96,14 +100,15 @@ class ClaudeRuntime(Runtime):
     def _prepare(self) -> None:
         """Write what the program reads at its start."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        missing = claude_cli.sandbox_programs(self._environ)
-        self._confined = False
-        if missing and self._agent.sandbox_mode != "danger-full-access":
-            complain(
-                f"claude: commands are not confined by the system, {' and '.join(missing)} are "
-                "not installed here"
-            )
-        self._settings.write_text(claude_cli.settings_text(None))
+        sandbox = None
+        if self._agent.sandbox_mode != "danger-full-access":
+            hindrance = claude_sandbox.hindrance(self._environ)
+            if hindrance:
+                complain(f"claude: commands are not confined by the system: {hindrance}")
+            else:
+                sandbox = claude_sandbox.settings(self._agent, self._workdir, self._folder)
+        self._confined = sandbox is not None
+        self._settings.write_text(claude_cli.settings_text(sandbox))
         self._instructions.write_text(_instructions(self._persona.instructions))
 
     @property
@@ -229,6 +234,17 @@ def _load() -> None:
         import worker.runtimes.claude_session  # noqa: F401
     except ImportError as error:
         complain(f"claude: {error}")  # the turn will say so
+
+
+def _companions(pid: int) -> Iterator[int]:
+    """What the program starts for itself, such as its sandbox's way to the network.
+
+    They stay in its session; commands get one of their own, and no process can join another's.
+    """
+    for child in children_of(pid):
+        with contextlib.suppress(ProcessLookupError):
+            if os.getsid(child) == pid:
+                yield child
 
 
 _LOST = {

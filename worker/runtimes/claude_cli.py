@@ -258,9 +258,3 @@ def settings_text(sandbox: Mapping[str, Any] | None) -> str:
     if sandbox is not None:
         settings["sandbox"] = sandbox
     return json.dumps(settings)
-
-
-def sandbox_programs(environ: Mapping[str, str]) -> Sequence[str]:
-    """What Claude Code's sandbox needs and this node does not have; empty: it can be used."""
-    needed = ("bwrap", "socat")
-    return [name for name in needed if shutil.which(name, path=environ.get("PATH")) is None]

@@ -165,7 +165,10 @@ class Session:
         if tool == "Bash":
             return {}  # Claude Code knows which commands only read, and asks about the others
         reason = self._turn.refusal(tool, arguments if isinstance(arguments, dict) else {})
-        return _denied(f"Not allowed: {reason}.") if reason else {}
+        if not reason:
+            return {}
+        self._turn.declined(call or "")
+        return _denied(f"Not allowed: {reason}.")
 
     def _answered(self, call: str) -> None:
         if self._turn is not None:

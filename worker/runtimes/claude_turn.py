@@ -104,6 +104,10 @@ class RunningTurn:
         verdict = self._policy.verdict(tool, arguments)
         return verdict.reason if verdict.action == DENY else ""
 
+    def declined(self, call: str) -> None:
+        """A call was refused without being asked about."""
+        self._events.declined(call)
+
     async def permit(
         self, tool: str, arguments: dict[str, Any], about: ToolPermissionContext
     ) -> PermissionResultAllow | PermissionResultDeny:
