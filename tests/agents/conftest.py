@@ -83,6 +83,18 @@ def make_claude(
         worker.close()
 
 
+@pytest.fixture(scope="module")
+def shared_claude(
+    tmp_path_factory: pytest.TempPathFactory, anthropic: AnthropicServer, proxy: NoNetwork
+) -> Iterator[ClaudeWorker]:
+    """A running worker with Claude Code that asks about everything but reading."""
+    base = tmp_path_factory.mktemp("shared") / "a0"
+    worker = ClaudeWorker(base, anthropic, proxy, approvalPolicy="untrusted")
+    worker.start()
+    yield worker
+    worker.close()
+
+
 @pytest.fixture(scope="module", params=DRIVERS, ids=lambda kind: kind.name)
 def driver(
     request: pytest.FixtureRequest,

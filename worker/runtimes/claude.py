@@ -26,6 +26,8 @@ from worker.runtimes.base import Runtime, TurnContext
 from worker.runtimes.claude_identity import StoredIdentity
 from worker.runtimes.claude_policy import Policy
 from worker.runtimes.claude_usage import AttemptUsage
+from worker.runtimes.files import write_file
+from worker.trees import remove_tree
 
 if TYPE_CHECKING:
     from worker.runtimes.claude_events import TurnEvents
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from worker.runtimes.claude_turn import RunningTurn
 
 CLOSE_SECONDS = 6.0
+STEER_SECONDS = 5.0
 
 T = TypeVar("T")
 
@@ -49,6 +52,7 @@ class ClaudeRuntime(Runtime):
         self._agent = config.agent
         self._workdir = config.workspace
         self._persona = config.persona
+        self._system_prompt = config.system_prompt
         self._environ = environ
         self._folder = config.base / "claude"
         self._identity = StoredIdentity(self._folder / "session.json")
@@ -56,7 +60,7 @@ class ClaudeRuntime(Runtime):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._session: Session | None = None
         self._usage: tuple[tuple[str, str], AttemptUsage] | None = None
-        self._confined = False
+        self._sandbox: Mapping[str, Any] | None = None
 
     # --- see Runtime ------------------------------------------------------------------------
 
@@ -76,6 +80,17 @@ class ClaudeRuntime(Runtime):
         context.accept()
         context.scope.spawned()
         return self._call(self._carry_out(prompt, context)).result()
+
+    def steer(self, content: str) -> bool:
+        """See Runtime: Claude Code takes it up between two calls to the model."""
+        session = self._session
+        if session is None:
+            return False
+        try:
+            return self._call(session.steer(content)).result(STEER_SECONDS)
+        except Exception as error:
+            complain(f"claude: {type(error).__name__}: {error}")
+            return False
 
     def processes(self) -> Sequence[Spared]:
         """See Runtime."""
@@ -98,7 +113,7 @@ class ClaudeRuntime(Runtime):
     # --- files ------------------------------------------------------------------------------
 
     def _prepare(self) -> None:
-        """Write what the program reads at its start."""
+        """Make the folder, and see whether commands can be confined here."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         sandbox = None
         if self._agent.sandbox_mode != "danger-full-access":
@@ -107,9 +122,22 @@ class ClaudeRuntime(Runtime):
                 complain(f"claude: commands are not confined by the system: {hindrance}")
             else:
                 sandbox = claude_sandbox.settings(self._agent, self._workdir, self._folder)
-        self._confined = sandbox is not None
-        self._settings.write_text(claude_cli.settings_text(sandbox))
+        self._sandbox = sandbox
+
+    def _write_files(self) -> None:
+        """Write what the program reads at its start, whatever its commands made of it."""
+        self._settings.write_text(claude_cli.settings_text(self._sandbox))
         self._instructions.write_text(_instructions(self._persona.instructions))
+        remove_tree(self._config_folder / "settings.json")
+        skills = self._config_folder / "skills"
+        remove_tree(skills)
+        for path, text in self._persona.skills.items():
+            write_file(skills, path, text)
+
+    @property
+    def _config_folder(self) -> Path:
+        """What Claude Code takes for the user's own: only there does it look for settings."""
+        return self._folder / "config"
 
     @property
     def _settings(self) -> Path:
@@ -126,6 +154,9 @@ class ClaudeRuntime(Runtime):
         from worker.runtimes.claude_turn import RunningTurn
 
         session = await self._ready(context)
+        if session.new and not context.fresh and context.kind != "system" and self._system_prompt:
+            prompt = f"{self._system_prompt}\n\n{prompt}"  # it has not heard it yet
+        session.new = False
         usage = self._usage_of(context, session.identity)
         events = TurnEvents(context, usage, claude_cli.retries(context.env))
         turn = RunningTurn(context, events, self._policy(), session.remembered)
@@ -158,7 +189,7 @@ class ClaudeRuntime(Runtime):
         from worker.runtimes.claude_session import ConversationGone
 
         session = self._session
-        env = claude_cli.environment(context.env, self._folder / "config")
+        env = claude_cli.environment(context.env, self._config_folder)
         if session is not None:
             if not context.fresh and session.fits(context.workdir, env):
                 return session
@@ -182,6 +213,7 @@ class ClaudeRuntime(Runtime):
         from worker.runtimes.claude_session import ConversationGone, Session, StartFailed
 
         assert self._cli is not None
+        self._write_files()
         argv = claude_cli.command_line(
             self._cli,
             self._agent,
@@ -191,7 +223,7 @@ class ClaudeRuntime(Runtime):
             instructions=self._instructions,
             online=self._policy().online,
         )
-        self._session = session = Session(identity, argv, context.workdir, env)
+        self._session = session = Session(identity, argv, context.workdir, env, new=not resume)
         try:
             await session.open(context.trace)
         except ConversationGone:
@@ -211,7 +243,7 @@ class ClaudeRuntime(Runtime):
             sandbox=agent.sandbox_mode,
             network=agent.network_access,
             root=self._workdir,
-            confined=self._confined,
+            confined=self._sandbox is not None,
         )
 
     def _usage_of(self, context: TurnContext, identity: str) -> AttemptUsage:
@@ -274,7 +306,6 @@ async def _run(
         if not turn.finished.done():
             await session.interrupt(turn)
         result = await turn.finished
-        events.settle(session.used(result))
     except ClaudeSDKError as error:
         context.scope.check()
         if events.give_up is not None:

@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -201,6 +201,7 @@ def environment(environ: Mapping[str, str], folder: Path) -> dict[str, str]:
     kept = {name: value for name, value in environ.items() if name != "CLAUDECODE"}
     return {
         RETRIES_VARIABLE: str(RETRIES),
+        "CLAUDE_CODE_DISABLE_BUNDLED_SKILLS": "1",
         **kept,
         "CLAUDE_CONFIG_DIR": str(folder),
         "CLAUDE_CODE_ENTRYPOINT": "sdk-py",
@@ -244,7 +245,7 @@ def command_line(
         str(cli.path), "--output-format", "stream-json", "--verbose",
         "--input-format", "stream-json", "--include-partial-messages",
         "--permission-prompt-tool", "stdio", "--permission-mode", permission_mode(agent),
-        "--setting-sources=", "--strict-mcp-config", "--tools", ",".join(tools),
+        "--setting-sources=user", "--strict-mcp-config", "--tools", ",".join(tools),
         "--settings", str(settings), "--append-system-prompt-file", str(instructions),
     ]  # fmt: skip
     if agent.model:

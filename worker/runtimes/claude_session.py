@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,12 +46,14 @@ class Session:
         argv: the program and its arguments.
         cwd: where it works.
         env: its whole environment.
+        new: nothing was said yet.
     """
 
     def __init__(
-        self, identity: str, argv: Sequence[str], cwd: Path, env: Mapping[str, str]
+        self, identity: str, argv: Sequence[str], cwd: Path, env: Mapping[str, str], *, new: bool
     ) -> None:
         self.identity = identity
+        self.new = new
         self.remembered = Remembered(cwd)
         self._place = _place(cwd)
         self._cwd = cwd
@@ -105,7 +108,27 @@ class Session:
         Raises: ClaudeSDKError if the process takes nothing.
         """
         self._turn, self._trace_of_turn = turn, trace
-        await self._client.query(prompt, session_id=self.identity)
+        await self._say(prompt, turn)
+
+    async def steer(self, content: str) -> bool:
+        """Add to the running turn; whether one runs.
+
+        Raises: ClaudeSDKError if the process takes nothing.
+        """
+        if self._turn is None or self._turn.finished.done():
+            return False
+        await self._say(content, self._turn)
+        return True
+
+    async def _say(self, text: str, turn: RunningTurn) -> None:
+        name = str(uuid.uuid4())
+        turn.said(name)
+
+        async def messages() -> AsyncIterator[dict[str, Any]]:
+            content = {"role": "user", "content": text}
+            yield {"type": "user", "message": content, "parent_tool_use_id": None, "uuid": name}
+
+        await self._client.query(messages(), session_id=self.identity)
 
     async def interrupt(self, turn: RunningTurn) -> None:
         """End the turn at once; where Claude Code does not, its process is ended."""
@@ -118,10 +141,6 @@ class Session:
     async def _interrupted(self, turn: RunningTurn) -> None:
         await self._client.interrupt()
         await asyncio.wait([turn.finished])
-
-    def used(self, result: ResultMessage) -> Mapping[str, Any]:
-        """Tokens since the last result, by model."""
-        return self._process.used.get(result.uuid or "", {})
 
     def leave(self) -> None:
         """The turn is over."""
@@ -143,7 +162,11 @@ class Session:
         error: Exception = ClaudeSDKError("Claude Code's process has ended")
         try:
             async for message in self._client.receive_messages():
-                if self._turn is not None:
+                if self._turn is None:
+                    continue
+                if isinstance(message, ResultMessage):
+                    self._turn.result(message, self._process.used.get(message.uuid or "", {}))
+                else:
                     self._turn.take(message)
         except Exception as failed:
             error = failed

@@ -54,6 +54,7 @@ class RunningTurn:
         """Set once the turn is to end early."""
         self.finished: asyncio.Future[ResultMessage] = self._loop.create_future()
         """The result, or how the process ended."""
+        self._unanswered: set[str] = set()
         self.cancelled = False
         """Whether a person ended the turn by an answer."""
 
@@ -70,10 +71,6 @@ class RunningTurn:
     def take(self, message: Message) -> None:
         """A message of the process came."""
         try:
-            if isinstance(message, ResultMessage):
-                if not self.finished.done():
-                    self.finished.set_result(message)
-                return
             self._events.take(message)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             # A shape that this version does not know must not end a turn that is paid for.
@@ -84,6 +81,25 @@ class RunningTurn:
             self._flush()
         elif self._streaming is None:
             self._streaming = self._loop.call_later(DELTA_SECONDS, self._flush_deltas)
+
+    def result(self, result: ResultMessage, used: Mapping[str, Any]) -> None:
+        """The process has ended an answer.
+
+        What was steered in too late for it gets one of its own, which belongs to this turn.
+
+        Args:
+            used: tokens since the last result, by model.
+        """
+        self._events.settle(used)
+        self._flush()
+        self._unanswered.difference_update(result.user_message_uuids or self._unanswered)
+        over = result.is_error or self.stopped.is_set() or not self._unanswered
+        if over and not self.finished.done():
+            self.finished.set_result(result)
+
+    def said(self, message: str) -> None:
+        """The prompt, or a text that is steered in, goes to the process under this id."""
+        self._unanswered.add(message)
 
     def lost(self, error: Exception) -> None:
         """The process ended."""

@@ -77,7 +77,7 @@ class AttemptUsage:
         self._last: Counts = {}
 
     def begin(self) -> None:
-        """A turn begins."""
+        """An answer begins, of which there may be several in one attempt."""
         self._base = dict(self._totals.get(self._session, {}))
         self._counted, self._caller = {}, ""
 
@@ -98,7 +98,7 @@ class AttemptUsage:
         return self._tell(self._session, self._model or model, _sum(self._base, self._counted))
 
     def settle(self, used: Mapping[str, Any]) -> list[dict[str, Any]]:
-        """The turn's result came: data of the ``usage`` records that tell it.
+        """An answer's result came: data of the ``usage`` records that tell it.
 
         Args:
             used: what came since the last result, by model, as Claude Code gives it.
@@ -119,6 +119,7 @@ class AttemptUsage:
                 continue
             window = _count(parts[model].get("contextWindow"))
             told.append({**data, **({"context_window": window} if window else {})})
+        self.begin()
         return told
 
     def _main(self, grown: Mapping[str, Counts]) -> str:
