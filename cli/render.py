@@ -11,10 +11,12 @@ from typing import Any
 
 from cli.table import clean
 from controller.domain import blocks
+from controller.domain.shell import inner
 from worker import records
 
 Record = dict[str, Any]
 MAX_OUTPUT_LINES = 20
+MAX_PATHS = 5
 LIMITS = {
     "Timeout": "it took longer than timeoutSeconds (a project's taskTimeoutSeconds)",
     "Stalled": "nothing was heard of the agent for stallTimeoutSeconds",
@@ -130,8 +132,13 @@ def _file_changed(data: Record) -> Iterator[str]:
 
 
 def _approval_required(data: Record) -> Iterator[str]:
-    reason = _text(data, "reason")
-    yield f"asks for approval: $ {_first_line(_text(data, 'command'))}"
+    reason, command = _text(data, "reason"), inner(_text(data, "command"))
+    listed = data.get("paths")
+    paths = [str(path) for path in listed] if isinstance(listed, list) else []
+    if command:
+        yield f"asks for approval: $ {_first_line(command)}"
+    else:
+        yield f"asks for approval: {', '.join(paths[:MAX_PATHS]) or _text(data, 'tool')}"
     if reason:
         yield f"  because: {reason}"
 

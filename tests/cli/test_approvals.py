@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from click.shell_completion import BashComplete
 
+from cli import render
 from cli.main import cli
 from controller.runtime.home import Home
 from controller.store.base import Key
@@ -202,3 +203,16 @@ def test_watching_shows_questions_and_answers_as_they_come(home: Home, db: Datab
             assert block() == ["approval/first Denied: deny by ada"]
         finally:
             process.kill()
+
+
+@pytest.mark.parametrize(
+    ("told", "line"),
+    [
+        ({"command": "/bin/bash -lc 'rm x\nls'"}, "asks for approval: $ rm x"),
+        ({"kind": "file-change", "paths": ["a", "b\x1b"]}, "asks for approval: a, b\ufffd"),
+        ({"kind": "tool", "tool": "web"}, "asks for approval: web"),
+        ({"command": 1, "paths": 2}, "asks for approval: "),
+    ],
+)
+def test_a_question_in_the_log(told: dict[str, Any], line: str) -> None:
+    assert render.lines({"event": "exec_approval_required", "data": told})[0].startswith(line)

@@ -148,6 +148,19 @@ def test_metrics_of_a_whole_controller_can_be_told(play):
         ) or ('codeswarm_workers{namespace="default",swarm="builders",state="Idle"} 2.0' in text)
         assert 'codeswarm_api_requests_total{code="0",resource="x",verb="GET"} 3.0' in text
         assert "codeswarm_controller_epoch 1.0" in text
+        assert "codeswarm_approvals_open{" not in text
+
+        async def ask(job, record):
+            told = {"request_id": "r", "command": "rm"}
+            job.emit("exec_approval_required", told, record["injection_id"])
+            await rig.pass_time(1000)
+
+        rig.provider.work = ask
+        rig.apply(prompt("p"))
+        await rig.until(lambda: rig.store.list("Approval"), "the question")
+        await rig.pass_time(1)
+        text = generate_latest(registry).decode()
+        assert 'codeswarm_approvals_open{namespace="default",swarm="builders"} 1.0' in text
 
     play(scenario)
 

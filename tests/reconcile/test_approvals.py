@@ -11,7 +11,7 @@ import pytest
 from controller.reconcile.questions import approval_name
 from controller.resources.admission import Invalid, admit
 from controller.resources.texts import Sources
-from controller.store.base import Key
+from controller.store.base import Conflict, Key
 from providers.base import ProviderError
 from tests.lab import prompt, swarm
 
@@ -304,15 +304,26 @@ def test_an_answer_is_delivered_when_the_worker_says_so(play):
     play(scenario)
 
 
-def test_what_the_worker_confirmed_outlives_the_end_of_its_turn(play):
-    """Confirmation and end come together: the first must not be lost by the second."""
+@pytest.mark.parametrize("refused", [0, 1, 5])
+def test_what_the_worker_confirmed_outlives_the_end_of_its_turn(play, refused):
+    """Confirmation and end come together, and some writes of the first are refused."""
 
     async def scenario(rig):
         agent = Agent(rig)
         name = await asking(rig, agent)
+        write, left = rig.store.update_status, [refused]
+
+        async def busy(obj):
+            if obj["kind"] == "Approval" and obj["status"].get("delivered") and left[0]:
+                left[0] -= 1
+                raise Conflict("somebody was faster")
+            return await write(obj)
+
+        rig.store.update_status = busy
         decide(rig, name, "approve")
         await rig.phase("Task", "p", "Succeeded")
         assert rig.status("Approval", name)["delivered"]
+        assert left == [0]
 
     play(scenario)
 

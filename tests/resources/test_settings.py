@@ -22,6 +22,7 @@ limits: {localWorkers: 8}
 http: {host: "::1", port: 0}
 fileRoots: [/srv/texts]
 allowedEnv: [OPENAI_API_KEY]
+approvals: {byIsVerified: true}
 """
 
 
@@ -45,6 +46,7 @@ def test_everything_is_read(tmp_path: Path) -> None:
     assert found.env_profiles["gateway"].model == "claude-sonnet-5-5"
     assert found.limits == Limits(local_workers=8, infrastructure_retries=10)
     assert found.http == Http(enabled=True, host="::1", port=0)
+    assert found.approvals_by_verified and not Settings().approvals_by_verified
     assert found.file_roots == ("/srv/texts",) and found.allowed_env == ("OPENAI_API_KEY",)
 
 
