@@ -267,14 +267,14 @@ def test_a_program_in_a_system_folder_has_no_folder_of_its_own() -> None:
     assert own_folder(Path("/opt/codex/codex")) == Path("/opt/codex")
 
 
-@pytest.mark.parametrize("text", ["codex-cli 0.169.0", "codeswarm/0.150.0 (Debian)", "1.0.0", ""])
+@pytest.mark.parametrize("text", ["codex-cli 0.169.0", "codeswarm/0.160.0 (Debian)", "1.0.0", ""])
 def test_a_version_that_will_do(text: str) -> None:
     check_version(text)
 
 
 def test_an_old_version_is_said() -> None:
-    with pytest.raises(RuntimeUnusable, match=r"0\.149\.9 is too old: 0\.150\.0"):
-        check_version("codex-cli 0.149.9")
+    with pytest.raises(RuntimeUnusable, match=r"0\.159\.9 is too old: 0\.160\.0"):
+        check_version("codex-cli 0.159.9")
 
 
 def config(base: Path, **agent: Any) -> Config:
