@@ -122,6 +122,10 @@ def _task(name: str, status: Mapping[str, Any]) -> Iterator[Milestone]:
             if status.get("nextAttemptAt") and attempt is attempts[-1]:
                 yield f"again {number}", f"{name} is tried again{_pause(attempt, status)}", ""
     phase = status.get("phase")
+    blocker = status.get("blocker") or {}
+    if phase == "Running" and blocker.get("reason") == "WaitingForApproval":
+        asked = blocker.get("message") or "waits for an approval"
+        yield f"asked {asked}", f"{name} {asked} (codeswarm approve or deny it)", "warn"
     end = f"end {attempts[-1]['number'] if attempts else 0}"
     if phase == "Succeeded":
         yield end, f"{name} succeeded{_result(status)}", "good"
