@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from cli.checks import Check
 from controller.domain.credential import VARIABLES
 from controller.resources.conditions import find
 from worker.errors import RuntimeUnusable
-from worker.runtimes import codex_program
+from worker.runtimes import claude_cli, claude_sandbox, codex_program
 
 if TYPE_CHECKING:
     from controller.store.base import Resource
@@ -89,7 +88,8 @@ def _runtime(swarm: Resource) -> str:
 
 def _named(runtime: str, swarms: Iterable[Resource]) -> str:
     """The program that a swarm names for its agent; empty if none does."""
-    named = ((_settings(swarm).get(runtime) or {}).get("path") for swarm in swarms)
+    field = {"claude": "cliPath"}.get(runtime, "path")
+    named = ((_settings(swarm).get(runtime) or {}).get(field) for swarm in swarms)
     return next((str(path) for path in named if path), "")
 
 
@@ -139,9 +139,13 @@ def _codex(environ: Mapping[str, str], named: str) -> Found:
 
 def _claude(environ: Mapping[str, str], named: str) -> Found:
     try:
-        return Found(f"claude-agent-sdk {metadata.version('claude-agent-sdk')}")
-    except metadata.PackageNotFoundError:
-        return Found()
+        cli = claude_cli.find(named, environ)
+    except RuntimeUnusable as error:
+        missing = error.reason == "AgentNotInstalled" and not named
+        return Found(trouble="" if missing else error.message)
+    hindrance = claude_sandbox.hindrance(environ)
+    confined = f", its commands are not confined: {hindrance}" if hindrance else ""
+    return Found(f"{cli.version}{confined}")
 
 
 AGENTS = (
@@ -155,7 +159,7 @@ AGENTS = (
         "claude",
         _claude,
         "pip install 'codeswarm[claude]'",
-        lambda environ: _home(environ, "CLAUDE_CONFIG_DIR", ".claude") / ".credentials.json",
+        lambda environ: None,  # a login of `claude` is not taken over
     ),
 )
 """The agents that somebody has to install; the scripted one is always there."""

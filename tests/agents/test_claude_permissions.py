@@ -127,6 +127,23 @@ def test_confined_on_request_asks_to_go_beyond(
     assert outside.exists()
 
 
+def test_a_permission_mode_leaves_out_questions_and_nothing_else(
+    make_claude: Make, tmp_path: Path
+) -> None:
+    settings = {"sandboxMode": "workspace-write", "approvalPolicy": "untrusted"}
+    worker = make_claude(**settings, claude={"permissionMode": "acceptEdits"})
+    change, command = run(unconfined(worker, tmp_path), write("a.txt"), {"run": "ls"})
+    assert change["status"] == "completed" and command["exit_code"] == 0
+    settings["approvalPolicy"] = "on-request"
+    worker = make_claude("a1", **settings, claude={"permissionMode": "dontAsk"})
+    worker.env = {**worker.env, "PATH": str(tmp_path / "tools")}
+    inner, outer, command = run(
+        worker.start(), write("a.txt"), write(str(tmp_path / "b.txt")), {"run": "touch c.txt"}
+    )
+    assert (inner["status"], outer["status"]) == ("completed", "declined")
+    assert command["exit_code"] != 0 and not (worker.repo / "c.txt").exists()
+
+
 # --- questions ------------------------------------------------------------------------------------
 
 

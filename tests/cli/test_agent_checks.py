@@ -63,6 +63,22 @@ def test_a_program_that_does_not_run(environ: dict[str, str]) -> None:
     assert "does not run" in lines(environ, swarm("codex"))["codex"].text
 
 
+def test_claude_code_and_whether_its_commands_are_confined(environ: dict[str, str]) -> None:
+    found = lines(environ | {"ANTHROPIC_API_KEY": SECRET}, swarm("claude"))["claude"]
+    assert found.level == "OK" and "credentials: ANTHROPIC_API_KEY" in found.text
+    assert "commands are not confined: bwrap and socat not installed" in found.text
+
+
+def test_the_program_that_a_swarm_names_for_claude_code(environ: dict[str, str]) -> None:
+    program = Path(environ["PATH"], "my-claude")
+    program.write_text("#!/bin/sh\necho '2.0.1 (Claude Code)'\n")
+    program.chmod(0o755)
+    team = swarm("claude")
+    team["spec"]["agent"]["claude"] = {"cliPath": str(program)}
+    found = lines(environ, team)["claude"]
+    assert found.level == "WARN" and f"{program} is Claude Code 2.0.1" in found.text
+
+
 def test_a_provider_that_refuses(environ: dict[str, str]) -> None:
     held = {"type": "QuotaAvailable", "status": "False", "reason": "QuotaExhausted"}
     team = swarm("codex", conditions=[{**held, "message": "before 5"}])

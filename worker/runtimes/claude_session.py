@@ -20,6 +20,7 @@ from claude_agent_sdk import (
 )
 
 from worker.log import complain
+from worker.runtimes.claude_policy import ALLOW
 from worker.runtimes.claude_process import CliProcess
 from worker.runtimes.claude_questions import Remembered
 from worker.runtimes.claude_turn import RunningTurn
@@ -183,15 +184,13 @@ class Session:
     async def _before_tool(self, data: Any, call: str | None, context: Any) -> Any:
         """The PreToolUse hook: holds in every permission mode, also where nothing is asked."""
         if self._turn is None:
-            return _denied("No turn is running.")
+            return _decided("deny", "No turn is running.")
         tool, arguments = str(data.get("tool_name")), data.get("tool_input")
-        if tool == "Bash":
-            return {}  # Claude Code knows which commands only read, and asks about the others
-        reason = self._turn.refusal(tool, arguments if isinstance(arguments, dict) else {})
-        if not reason:
+        found = arguments if isinstance(arguments, dict) else {}
+        verdict = self._turn.judge(tool, found, call or "")
+        if verdict is None or (verdict.action == ALLOW and data.get("permission_mode") == "plan"):
             return {}
-        self._turn.declined(call or "")
-        return _denied(f"Not allowed: {reason}.")
+        return _decided(verdict.action, f"Not allowed: {verdict.reason}." if verdict.reason else "")
 
     def _answered(self, call: str) -> None:
         if self._turn is not None:
@@ -202,13 +201,9 @@ class Session:
             self._trace_of_turn(direction, text)
 
 
-def _denied(reason: str) -> dict[str, Any]:
-    decision = {
-        "hookEventName": "PreToolUse",
-        "permissionDecision": "deny",
-        "permissionDecisionReason": reason,
-    }
-    return {"hookSpecificOutput": decision}
+def _decided(action: str, reason: str) -> dict[str, Any]:
+    decision = {"hookEventName": "PreToolUse", "permissionDecision": action}
+    return {"hookSpecificOutput": {**decision, "permissionDecisionReason": reason}}
 
 
 def _place(cwd: Path) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from claude_agent_sdk import (
 from worker.log import complain
 from worker.runtimes.base import TurnContext
 from worker.runtimes.claude_events import TurnEvents
-from worker.runtimes.claude_policy import ALLOW, DENY, Policy
+from worker.runtimes.claude_policy import ALLOW, COMMAND_TOOLS, DENY, Policy, Verdict
 from worker.runtimes.claude_questions import Remembered, question
 from worker.scope import Answer
 
@@ -115,14 +115,16 @@ class RunningTurn:
 
     # --- permissions ------------------------------------------------------------------------
 
-    def refusal(self, tool: str, arguments: Mapping[str, Any]) -> str:
-        """Why a call can never be allowed, in whatever mode; empty: it is decided when asked."""
-        verdict = self._policy.verdict(tool, arguments)
-        return verdict.reason if verdict.action == DENY else ""
+    def judge(self, tool: str, arguments: Mapping[str, Any], call: str) -> Verdict | None:
+        """Decide on a call before Claude Code does; None where it shall, and ask.
 
-    def declined(self, call: str) -> None:
-        """A call was refused without being asked about."""
-        self._events.declined(call)
+        Which commands only read it knows better; so a command is never refused here.
+        """
+        verdict = self._policy.verdict(tool, arguments)
+        if verdict.action == DENY and tool not in COMMAND_TOOLS:
+            self._events.declined(call)
+            return verdict
+        return verdict if verdict.action == ALLOW else None
 
     async def permit(
         self, tool: str, arguments: dict[str, Any], about: ToolPermissionContext
