@@ -132,6 +132,7 @@ class CodexRuntime(Runtime):
         """See Runtime."""
         if self._server is not None:
             self._server.close()
+        self._home.forget_login()
 
     # --- the process ------------------------------------------------------------------------
 

@@ -94,6 +94,13 @@ class CodexHome:
         except (OSError, ValueError, RecursionError):
             return []  # it is being written, or is no login
 
+    def forget_login(self) -> None:
+        """Remove the credential; the next ``write`` puts it there again."""
+        try:
+            (self.path / "auth.json").unlink(missing_ok=True)
+        except OSError:
+            pass  # the folder is gone, or no folder: nothing is left to be removed
+
     # --- what we write ----------------------------------------------------------------------
 
     def _settings(self) -> dict[str, Any]:
