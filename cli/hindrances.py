@@ -60,6 +60,10 @@ def of(obj: Resource) -> Hindrance | None:
     accepted = find(conditions, "Accepted")
     if accepted is not None and accepted["status"] != "True":
         return _from(accepted, refused=accepted["status"] == "False")
+    if any(worker.get("phase") == "Lost" for worker in status.get("workers") or ()):
+        unusable = find(conditions, "Available")
+        if unusable is not None and unusable["status"] == "False":
+            return _from(unusable)
     types = ("Assignable",) if obj["kind"] == "Task" else ("WithinBudget", "QuotaAvailable")
     for held in (find(conditions, type_) for type_ in types):
         if held is not None and held["status"] == "False":

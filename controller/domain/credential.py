@@ -13,16 +13,26 @@ from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
+from controller.resources.environment import is_credential
+
 SHOWN = 4
 """Hexadecimal digits of a digest that are shown: 16 bits of what has 128 or more."""
 VARIABLES: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
-        "codex": ("OPENAI_API_KEY", "CODEX_API_KEY", "OPENAI_BASE_URL"),
+        "codex": (
+            "AZURE_OPENAI_API_KEY",
+            "CODEX_API_KEY",
+            "OPENAI_API_KEY",
+            "OPENAI_BASE_URL",
+            "OPENAI_ORGANIZATION",
+            "OPENAI_PROJECT",
+        ),
         "claude": (
             "ANTHROPIC_API_KEY",
             "ANTHROPIC_AUTH_TOKEN",
             "ANTHROPIC_BASE_URL",
             "ANTHROPIC_BEDROCK_BASE_URL",
+            "ANTHROPIC_CUSTOM_HEADERS",
             "ANTHROPIC_FOUNDRY_API_KEY",
             "ANTHROPIC_FOUNDRY_BASE_URL",
             "ANTHROPIC_FOUNDRY_RESOURCE",
@@ -62,7 +72,7 @@ def credential_of(
     parts: dict[str, Any] = {"runtime": runtime, "known": known}
     if runtime == "codex":
         parts["providers"] = _providers(agent)
-    if not known:
+    if not any(is_credential(name) for name in known):
         parts["login"] = own if runtime == "mock" else place
     text = json.dumps(parts, sort_keys=True)
     return hashlib.sha256(f"codeswarm credential\0{text}".encode()).hexdigest()

@@ -25,11 +25,9 @@ def credential(runtime: str, env: dict[str, str] | None = None, **more: Any) -> 
     ("runtime", "name"),
     [
         ("codex", "OPENAI_API_KEY"),
-        ("codex", "OPENAI_BASE_URL"),
         ("claude", "ANTHROPIC_API_KEY"),
         ("claude", "ANTHROPIC_AUTH_TOKEN"),
         ("claude", "CLAUDE_CODE_OAUTH_TOKEN"),
-        ("claude", "ANTHROPIC_BASE_URL"),
         ("mock", "MOCK_API_KEY"),
     ],
 )
@@ -40,6 +38,22 @@ def test_the_same_key_is_the_same_credential_wherever_it_is_used(runtime: str, n
     assert one != credential(runtime)
 
 
+@pytest.mark.parametrize(
+    ("runtime", "key", "address"),
+    [
+        ("codex", "OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        ("claude", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+        ("mock", "MOCK_API_KEY", "MOCK_BASE_URL"),
+    ],
+)
+def test_the_same_key_at_another_address_is_another_credential(
+    runtime: str, key: str, address: str
+) -> None:
+    one = credential(runtime, {key: "a", address: "https://one.example"})
+    assert one != credential(runtime, {key: "a", address: "https://two.example"})
+    assert one != credential(runtime, {key: "a"})
+
+
 def test_runtimes_have_providers_of_their_own() -> None:
     both = {"OPENAI_API_KEY": "k", "ANTHROPIC_API_KEY": "k", "MOCK_API_KEY": "k"}
     assert len({credential(runtime, both) for runtime in ("codex", "claude", "mock")}) == 3
@@ -48,6 +62,8 @@ def test_runtimes_have_providers_of_their_own() -> None:
 def test_a_login_is_that_of_a_place() -> None:
     assert credential("codex") == credential("codex", own="uid-2")
     assert credential("codex") != credential("codex", place="slurm/login.example")
+    url = {"OPENAI_BASE_URL": "https://models.example/v1"}
+    assert credential("codex", url) != credential("codex", url, place="slurm/login.example")
 
 
 def test_the_scripted_agent_without_a_key_has_an_account_for_each_swarm() -> None:
