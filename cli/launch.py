@@ -95,7 +95,6 @@ def launch(
         "metadata": {"name": name, "namespace": about.namespace, "annotations": annotations},
         "spec": spec,
     }
-    _check_runtime(client, about.namespace, spec)
     key = Key("Swarm", about.namespace, name)
     with following.follower(client) as follower:
         client.create(swarm)
@@ -107,23 +106,6 @@ def launch(
         with following.leave_running(f"the swarm runs on; `codeswarm terminate {name}` ends it"):
             following.judge(follower.run([key], None))
     follow_swarm(name, None)
-
-
-def _check_runtime(client: Client, namespace: str, spec: dict[str, Any]) -> None:
-    """Raises: CliError for an agent that this version cannot run."""
-    from controller.reconcile.swarm_spec import RUNTIMES
-    from controller.resources.effective import effective
-
-    named = spec.get("className")
-    found = client.get(Key("SwarmClass", namespace, named)) if named else None
-    runtime = effective(spec, found["spec"] if found else None)["agent"]["runtime"]
-    if runtime not in RUNTIMES:
-        there = ", ".join(sorted(RUNTIMES))
-        default = "" if spec["agent"].get("runtime") else " (the default)"
-        raise CliError(
-            f"runtime {runtime}{default} is not available in this version; there is: {there} "
-            f"(--runtime {sorted(RUNTIMES)[0]})"
-        )
 
 
 def _judge_soon(client: Client, key: Key) -> None:

@@ -125,7 +125,7 @@ class SwarmReconciler:
         now = self._ctx.clock.now()
         entries = entries_of(obj)
         self._outboxes.attach(obj, handle, provider, entries, jobs)
-        for job in [e.job for e in entries if e.job in jobs]:
+        for job in [e.job for e in entries if e.job in jobs and e.phase != LOST]:
             if jobs[job].state is JobState.ENDED:
                 await provider.flush(job)  # its last words say why
         self._credentials.look(key, want, entries, jobs, accepted=problem is None)

@@ -210,15 +210,6 @@ def test_launch(run: Run, db: Database, tmp_path: Path, started: list[str]) -> N
     assert "already exists" in again.stderr
 
 
-def test_launch_of_an_agent_that_is_not_there(run: Run, db: Database) -> None:
-    result = run("launch", "team", "--detach")
-    assert result.exit_code == 1
-    assert "runtime codex (the default) is not available in this version; there is: mock" in (
-        result.stderr
-    )
-    assert db.list("Swarm") == []
-
-
 def test_launch_with_a_class(run: Run, db: Database) -> None:
     seed(db, manifest("SwarmClass", "lab", {"provider": {"slurm": {"loginHost": "login"}}}))
     launched = run(
