@@ -27,7 +27,7 @@ OPENAI = "openai"
 GATEWAY = "openai-base-url"
 """The provider that stands for another address of OpenAI's API."""
 
-UNWANTED_FEATURES = ("plugins", "apps", "multi_agent", "goals")
+UNWANTED_FEATURES = ("plugins", "apps", "goals")
 """What would ask other hosts, or have Codex work beside or between the turns."""
 
 MAX_LOGIN_BYTES = 1 << 20
@@ -115,6 +115,7 @@ class CodexHome:
             "features": dict.fromkeys(UNWANTED_FEATURES, False),
             "history": {"persistence": "none"},
             "skills": {"bundled": {"enabled": False}},
+            "agents": {"enabled": False},
             "projects": {str(self._config.workspace): {"trust_level": "untrusted"}},
             "shell_environment_policy": {"exclude": list(KEY_VARIABLES)},
         }
