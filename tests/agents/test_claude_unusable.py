@@ -86,3 +86,10 @@ def test_a_python_without_the_sdk(make_claude: Make, tmp_path: Path) -> None:
     worker.argv = (sys.executable, "-S", "-m", "worker")  # without site-packages
     reason, message = told(worker)
     assert reason == "AgentNotInstalled" and "pip install 'codeswarm[claude]'" in message
+
+
+def test_a_program_that_ends_at_once_says_why_in_the_turn(make_claude: Make) -> None:
+    worker = make_claude(claude={"permissionMode": "nosuch"}).start()
+    error = worker.ask("Hello.")["error"]
+    assert error["class"] == "infrastructure" and "permission-mode" in error["message"]
+    assert error["message"].count("nosuch") == 1

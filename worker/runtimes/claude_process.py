@@ -120,7 +120,8 @@ class CliProcess(Transport):
         code = await process.wait()
         if self._error_reader is not None:
             await asyncio.wait([self._error_reader], timeout=CLOSE_SECONDS)
-        raise ProcessError(f"Claude Code ended: {ended(code)}", code, self.complaint)
+        how = f" by {_signal_name(-code)}" if code < 0 else ""
+        raise ProcessError(f"Claude Code ended{how}", code, self.complaint)
 
     async def end_input(self) -> None:
         """See Transport."""
@@ -202,14 +203,11 @@ def _end_with_parent() -> None:
         _PRCTL(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
-def ended(code: int) -> str:
-    """How a process ended, for people."""
-    if code >= 0:
-        return f"exit code {code}"
+def _signal_name(number: int) -> str:
     try:
-        return f"by {signal.Signals(-code).name}"
+        return signal.Signals(number).name
     except ValueError:
-        return f"by signal {-code}"
+        return f"signal {number}"
 
 
 async def _lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:

@@ -18,6 +18,12 @@ from worker.runtimes.claude_cli import CREDENTIALS
 
 PROBE_SECONDS = 10.0
 
+_KEPT_BACK = (
+    *CREDENTIALS, "ANTHROPIC_CUSTOM_HEADERS", "ANTHROPIC_FOUNDRY_API_KEY",
+    "AWS_BEARER_TOKEN_BEDROCK",
+)  # fmt: skip
+"""Variables that commands do not get."""
+
 _PROBE = (
     "--new-session", "--die-with-parent", "--unshare-net", "--unshare-pid",
     "--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "true",
@@ -75,6 +81,6 @@ def settings(agent: AgentConfig, root: Path, config: Path) -> dict[str, Any]:
             "denyWrite": [str(config), *([str(root)] if readonly else [])],
         },
         "credentials": {
-            "envVars": [{"name": name, "mode": "deny"} for name in CREDENTIALS],
+            "envVars": [{"name": name, "mode": "deny"} for name in _KEPT_BACK],
         },
     }

@@ -86,7 +86,8 @@ class Session:
             self._process.kill()
             raise
         except Exception as error:  # the SDK raises bare Exceptions, too
-            text = f"{error}\n{self._process.complaint}".strip()
+            said, told = self._process.complaint, str(error)
+            text = told if said in told else f"{told}\n{said}"
             await self._process.close()
             if _UNKNOWN in text.lower():
                 raise ConversationGone(text) from error
