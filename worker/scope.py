@@ -33,6 +33,10 @@ class Finished:
     seconds: float
 
 
+SPENDING = frozenset({"BudgetExceeded"})
+"""Reasons to interrupt that only keep an agent from spending more."""
+
+
 @dataclass(frozen=True)
 class Answer:
     """A person's or rule's answer to a question."""
@@ -62,6 +66,12 @@ class TurnScope:
         self._answers: dict[str, Answer] = {}
         self._watcher: Callable[[], None] = lambda: None
         self._spawned = False
+        self._agent_done = False
+
+    def agent_done(self) -> None:
+        """The agent has done its part: what only keeps it from spending more ends nothing now."""
+        with self._changed:
+            self._agent_done = True
 
     def spawned(self) -> None:
         """Somebody starts processes in this turn by other ways than ``run``: sweep them too."""
@@ -76,6 +86,8 @@ class TurnScope:
     def interrupt(self, reason: str) -> None:
         """End the turn as soon as possible (any thread); only the first reason counts."""
         with self._changed:
+            if self._agent_done and reason in SPENDING:
+                return
             if self._reason is None:
                 self._reason = reason
             self._changed.notify_all()

@@ -235,6 +235,7 @@ class Turns:
         prompt = _conflict_note(names) + record["content"]
         answer = self._prompt(prompt, context)
         context.scope.sweep()
+        context.scope.agent_done()
         if context.kind != "plan":
             turn.deliver(conflicts)
         return answer

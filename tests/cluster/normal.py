@@ -25,7 +25,8 @@ _WORKSPACE = re.compile(r"<root>/home/workspaces/[^\s\"']+")
 _METADATA = ("name", "labels", "annotations", "finalizers", "ownerReferences", "generation")
 _ANNOTATIONS = frozenset({"codeswarm.dev/base-dir"})
 """Written by the CLI of one home."""
-_OF_COMMITS = frozenset({"digest", "specHash"})
+_DIGESTS = frozenset({"credential", "digest", "specHash"})
+"""Of commits and paths, or with a key of their home."""
 
 
 def normal(obj: Mapping[str, Any], root: Path) -> dict[str, Any]:
@@ -64,7 +65,7 @@ def _normal(value: Any, root: Path) -> Any:
         return {
             name: _normal(item, root)
             for name, item in value.items()
-            if not (isinstance(item, str) and _TIME.fullmatch(item)) and name not in _OF_COMMITS
+            if not (isinstance(item, str) and _TIME.fullmatch(item)) and name not in _DIGESTS
         }
     if isinstance(value, list):
         return [_normal(item, root) for item in value]

@@ -102,6 +102,22 @@ def test_an_interruption_ends_the_waiting_for_a_remote(worker: Worker, remote: R
     assert worker.outcome("u.1")["status"] == "interrupted"
 
 
+def test_work_that_is_paid_for_is_pushed_whatever_the_budget(
+    worker: Worker, remote: Repository
+) -> None:
+    hook = remote.path / "hooks" / "pre-receive"
+    hook.write_text("#!/bin/sh\ntouch tried\nwhile ! test -e go; do sleep 0.02; done\n")
+    hook.chmod(0o755)
+    worker.write(remote.work("u.1", SCRIPT))
+    until((remote.path / "tried").exists)
+    worker.control("interrupt", injection_id="u.1", reason="BudgetExceeded")
+    worker.control("steer", injection_id="nobody", content="that the former was read")
+    worker.wait("agent_error")
+    (remote.path / "go").touch()
+    assert worker.outcome("u.1")["status"] == "completed"
+    assert BRANCH in remote.refs()
+
+
 def test_many_refs_in_files_of_their_own_are_packed(worker: Worker, remote: Repository) -> None:
     for n in range(MAX_LOOSE_REFS + 1):
         folder = remote.path / "refs" / "codeswarm" / f"old-{n}"
