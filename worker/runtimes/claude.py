@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
@@ -263,8 +262,6 @@ class ClaudeRuntime(Runtime):
 
 def _load() -> None:
     """Import the SDK, which takes a second, before the first turn needs it."""
-    # What it logs is raised as well.
-    logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)
     try:
         import worker.runtimes.claude_session  # noqa: F401
     except ImportError as error:

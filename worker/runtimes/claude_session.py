@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import uuid
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -29,6 +30,8 @@ INTERRUPT_SECONDS = 4.0
 """How long an interrupted turn may take to end before its process is killed."""
 
 _UNKNOWN = "no conversation found"
+
+logging.getLogger("claude_agent_sdk").setLevel(logging.CRITICAL)  # what it logs it raises as well
 
 
 class ConversationGone(Exception):
