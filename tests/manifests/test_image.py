@@ -147,3 +147,14 @@ def test_the_wheel_has_all_and_its_program_runs(tmp_path):
         )
         assert done.returncode == 0, done.stderr
         assert said in done.stdout
+
+
+def test_the_image_with_agents_has_the_versions_that_are_tested():
+    text = (ROOT / "image" / "agents.Dockerfile").read_text()
+    (codex,) = re.findall(r"^CODEX := (\S+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert f" {codex} " in text
+    (sdk,) = re.findall(r"(claude-agent-sdk==\S+)", text)
+    (asked,) = PROJECT["project"]["optional-dependencies"]["claude"]
+    assert Requirement(asked).specifier.contains(sdk.partition("==")[2])
+    assert f"ARG BASE=codeswarm:{VERSION}\n" in text
+    assert text.rstrip().endswith("USER 10001:10000")
