@@ -15,8 +15,6 @@ from controller.resources.effective import effective, for_status, missing_parame
 from controller.resources.texts import Unresolved
 from controller.store.base import Resource
 
-RUNTIMES = frozenset({"claude", "codex", "mock"})
-"""What this version's worker can run."""
 NOT_YET = ("container",)
 """Settings of an agent that would be without effect in this version, and are refused instead."""
 
@@ -79,12 +77,6 @@ def _launchable(
     ctx: Context, obj: Resource, result: Mapping[str, Any], provider: str, parameters: Any
 ) -> Launchable | Problem:
     agent = result["agent"]
-    if agent["runtime"] not in RUNTIMES:
-        here = ", ".join(sorted(RUNTIMES))
-        return Problem(
-            "RuntimeNotAvailable",
-            f"runtime {agent['runtime']!r} is not available in this version (there are: {here})",
-        )
     unknown = [name for name in NOT_YET if name in agent]
     if unknown:
         fields = ", ".join(f"agent.{name}" for name in unknown)
