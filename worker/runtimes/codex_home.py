@@ -27,8 +27,9 @@ OPENAI = "openai"
 GATEWAY = "openai-base-url"
 """The provider that stands for another address of OpenAI's API."""
 
-UNWANTED_FEATURES = ("plugins", "apps", "goals")
-"""What would ask other hosts, or have Codex work beside or between the turns."""
+UNWANTED_FEATURES = ("plugins", "apps", "goals", "shell_snapshot")
+"""What would ask other hosts, have Codex work beside or between the turns, or (a snapshot of the shell)
+write the environment down, credentials included."""
 
 MAX_LOGIN_BYTES = 1 << 20
 MIN_TOKEN_CHARS = 20
