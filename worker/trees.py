@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 # The tools, for what Python cannot: paths longer than the system takes in one piece.
@@ -74,3 +75,23 @@ def write_anew(path: Path, text: str) -> None:
         os.write(handle, text.encode())
     finally:
         os.close(handle)
+
+
+def every_name(root: Path, paths: Iterable[str]) -> list[str]:
+    """Paths as they are given, and where they lie by their links, should that be elsewhere.
+
+    Args:
+        root: what relative paths begin from.
+        paths: empty ones are left out.
+    """
+    names = (name for path in paths if path for name in (path, _lies(root, path)))
+    return list(dict.fromkeys(names))
+
+
+def _lies(root: Path, path: str) -> str:
+    """Where a path leads: relative to ``root`` if below it; as it is if that cannot be told."""
+    try:
+        base, real = root.resolve(), (root / path).resolve()
+    except (OSError, RuntimeError, ValueError):  # a loop of links; a null byte
+        return path
+    return str(real.relative_to(base)) if base in real.parents else str(real)

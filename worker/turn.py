@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -104,7 +105,7 @@ class Turns:
             end = interrupted(stop.reason)
         except TurnError as error:
             end = _failed(error.kind, error.message)
-            if error.retry_after is not None:
+            if error.retry_after is not None and math.isfinite(error.retry_after):
                 end["error"]["retry_after_seconds"] = error.retry_after
         except OSError as error:
             end = _failed("infrastructure", f"the worker's node: {error}")

@@ -97,6 +97,14 @@ def test_a_change_is_shown_as_a_diff(tmp_path: Path) -> None:
     assert "+II\n" in change("MultiEdit", many, tmp_path)
 
 
+def test_a_question_says_where_a_link_leads(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "link").symlink_to("/etc")
+    write = {"file_path": "src/link/made", "content": "x"}
+    assert question("Write", write, tmp_path, "", []).paths == ["src/link/made", "/etc/made"]
+    assert question("Write", INSIDE, tmp_path, "", []).paths == ["src/a.py"]
+
+
 def test_what_cannot_be_compared_is_shown_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "large").write_bytes(b"x" * (1 << 20))

@@ -89,6 +89,7 @@ def test_a_conversation_is_begun_anew_with_every_prompt(
     assert len(anthropic.asked()) == first + 2
     sessions = {record["data"]["session"] for record in worker.events("usage")}
     assert len(sessions) == 2
+    assert len(list((worker.base / "claude" / "config" / "projects").rglob("*.jsonl"))) == 1
 
 
 def test_a_conversation_that_is_lost_is_begun_anew_and_told(

@@ -231,6 +231,13 @@ def test_a_question_about_the_network_names_the_host() -> None:
     assert (question.kind, question.tool) == ("tool", "network:example.com")
 
 
+def test_input_for_a_running_command_is_not_that_command() -> None:
+    question = command_request({"kind": "writeStdin", "command": "sh"}).question
+    assert (question.kind, question.tool) == ("tool", "writeStdin")
+    question = command_request({"kind": "command", "command": "sh"}).question
+    assert (question.kind, question.tool) == ("command", "")
+
+
 def test_a_diff_of_every_kind() -> None:
     changes = [
         {"kind": {"type": "add"}, "diff": "one\n"},
@@ -242,6 +249,17 @@ def test_a_diff_of_every_kind() -> None:
         "--- /dev/null\n+++ a\n+one\n\n--- b\n+++ /dev/null\n-gone\n\n"
         "--- c\n+++ c\n@@ -1 +1 @@\n-a\n+b\n"
     )
+
+
+def test_a_question_names_every_place_that_its_change_reaches(tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "link").symlink_to("/etc")
+    moved = {"kind": {"type": "update", "move_path": "/etc/cron.d/b"}, "diff": "-a\n+b\n"}
+    plain = {"kind": {"type": "add"}, "diff": "x\n"}
+    names = ["src/b", "src/link/hosts"]
+    asked = file_request({"grantRoot": "/"}, [moved, plain], names, str(tmp_path)).question
+    assert set(asked.paths) == {*names, "/etc/cron.d/b", "/etc/hosts", "/"}
+    assert "+++ /etc/cron.d/b\n" in asked.diff
 
 
 # --- places ------------------------------------------------------------------------------------

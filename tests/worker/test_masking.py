@@ -196,3 +196,24 @@ def test_the_tokens_of_a_login_that_codex_takes_over_are_secret(tmp_path: Any) -
     assert home.tokens() == [token]
     (home.path / "auth.json").write_text("{torn")
     assert home.tokens() == []
+
+
+def test_so_is_what_a_provider_of_the_users_is_told_to_send(tmp_path: Any) -> None:
+    from worker.config import AgentConfig, Config
+    from worker.runtimes.codex_home import CodexHome
+
+    user = tmp_path / "home" / ".codex"
+    user.mkdir(parents=True)
+    (user / "config.toml").write_text(
+        'model_provider = "gateway"\n[model_providers.gateway]\nname = "Gateway"\n'
+        'base_url = "https://llm.example.com/v1"\n'
+        'http_headers = {"X-Key" = "header-of-the-gateway", "X-Team" = "ours"}\n'
+        'experimental_bearer_token = "bearer-of-the-gateway"\n'
+    )
+    config = Config(
+        base=tmp_path, job="j", node="n", index=0, runtime="codex", workspace=tmp_path / "repo",
+        stores=tmp_path / "s", agent=AgentConfig(codex={"inheritLogin": True}),
+    )  # fmt: skip
+    home = CodexHome(config, {"HOME": str(tmp_path / "home")})
+    home.write()
+    assert sorted(home.tokens()) == ["bearer-of-the-gateway", "header-of-the-gateway"]

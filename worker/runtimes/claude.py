@@ -21,7 +21,7 @@ from worker.children import Spared, children_of
 from worker.config import Config
 from worker.errors import Interrupted, TurnError
 from worker.log import complain
-from worker.runtimes import claude_cli, claude_sandbox
+from worker.runtimes import claude_cli, claude_sandbox, claude_sdk
 from worker.runtimes.base import Runtime, TurnContext
 from worker.runtimes.claude_identity import StoredIdentity
 from worker.runtimes.claude_policy import Policy
@@ -98,8 +98,8 @@ class ClaudeRuntime(Runtime):
         pid = session.pid if session is not None else None
         if pid is None or cli is None:
             return []
-        folder = cli.path.resolve().parent
-        return [Spared(one, folder) for one in (pid, *_companions(pid))]
+        program = cli.path.resolve()  # its folder may be everybody's, such as /usr/local/bin
+        return [Spared(one, program) for one in (pid, *_companions(pid))]
 
     def close(self) -> None:
         """See Runtime."""
@@ -195,6 +195,8 @@ class ClaudeRuntime(Runtime):
                 return session
             await session.close()
             self._session = None
+        if context.fresh:  # nothing resumes what was, and each prompt would leave it lying there
+            remove_tree(self._config_folder / "projects")
         identity = "" if context.fresh else self._identity.read()
         if identity:
             try:
@@ -261,8 +263,9 @@ class ClaudeRuntime(Runtime):
 
 
 def _load() -> None:
-    """Import the SDK, which takes a second, before the first turn needs it."""
+    """Import the SDK, which takes its time, before the first turn needs it."""
     try:
+        claude_sdk.load()
         import worker.runtimes.claude_session  # noqa: F401
     except ImportError as error:
         complain(f"claude: {error}")  # the turn will say so

@@ -12,6 +12,7 @@ from typing import Any
 
 from worker.runtimes.base import Question
 from worker.runtimes.claude_policy import COMMAND_TOOLS, EDIT_TOOLS, edited_path, inside
+from worker.trees import every_name
 
 DECISIONS = ("approve", "approve-session", "deny", "cancel")
 
@@ -47,7 +48,7 @@ def question(
     if tool in EDIT_TOOLS:
         path = shown_path(root, edited_path(arguments))
         diff = change(tool, arguments, root)
-        return Question(kind="file-change", diff=diff, paths=[path] if path else [], **common)
+        return Question(kind="file-change", diff=diff, paths=every_name(root, [path]), **common)
     return Question(kind="tool", command=summary(tool, arguments, root), **common)
 
 

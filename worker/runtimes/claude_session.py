@@ -148,8 +148,8 @@ class Session:
         await asyncio.wait([turn.finished])
 
     def leave(self) -> None:
-        """The turn is over."""
-        self._turn = None
+        """The turn is over, and nothing may be told of it any more."""
+        self._turn = self._trace_of_turn = None
 
     async def close(self) -> None:
         """End the process."""

@@ -34,6 +34,8 @@ write the environment down, credentials included."""
 MAX_LOGIN_BYTES = 1 << 20
 MIN_TOKEN_CHARS = 20
 """Of a text in ``auth.json`` that is taken for a secret; account ids and times are no harm."""
+SECRET_SETTINGS = ("experimental_bearer_token", "http_headers", "query_params")
+"""Those of a provider that may hold its credential."""
 INHERITED = ("model_provider", "model_providers", "openai_base_url", "chatgpt_base_url")
 """What is taken over of the user's configuration with the login."""
 
@@ -60,6 +62,7 @@ class CodexHome:
         self.path = config.base / "codex"
         self._config = config
         self._env = env
+        self._secrets: list[str] = []
 
     def write(self) -> dict[str, Any]:
         """Write everything anew; the whole configuration.
@@ -73,6 +76,7 @@ class CodexHome:
         settings = toml.merged(self._settings(), self._taken_over(login, given))
         settings = toml.merged(settings, given)
         self._check(settings, bool(key), login)
+        self._secrets = list(_secrets_of(settings.get("model_providers")))
         if key:
             auth = {"auth_mode": "apikey", "OPENAI_API_KEY": key, "tokens": None}
             self._write("auth.json", json.dumps(auth).encode())
@@ -89,11 +93,12 @@ class CodexHome:
         return settings
 
     def tokens(self) -> list[str]:
-        """The secrets in ``auth.json``, which Codex renews now and then."""
+        """The secrets in ``auth.json``, which Codex renews now and then, and in the settings."""
         try:
-            return list(_texts(json.loads(_read(self.path / "auth.json") or b"null")))
+            login = list(_texts(json.loads(_read(self.path / "auth.json") or b"null")))
         except (OSError, ValueError, RecursionError):
-            return []  # it is being written, or is no login
+            login = []  # it is being written, or is no login
+        return login + self._secrets
 
     def forget_login(self) -> None:
         """Remove the credential; the next ``write`` puts it there again."""
@@ -208,12 +213,19 @@ class CodexHome:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """Texts anywhere in JSON data that are long enough to be tokens."""
+    """Texts anywhere in data that are long enough to be tokens."""
     if isinstance(value, str) and len(value) >= MIN_TOKEN_CHARS:
         yield value
     elif isinstance(value, (list, dict)):
         for inner in value.values() if isinstance(value, dict) else value:
             yield from _texts(inner)
+
+
+def _secrets_of(providers: Any) -> Iterator[str]:
+    """What providers' own settings hold of credentials."""
+    for table in providers.values() if isinstance(providers, Mapping) else ():
+        if isinstance(table, Mapping):
+            yield from _texts([table.get(name) for name in SECRET_SETTINGS])
 
 
 def _gateway(url: str) -> dict[str, Any]:

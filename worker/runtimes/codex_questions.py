@@ -6,9 +6,11 @@ import json
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from worker.runtimes.base import Question
+from worker.trees import every_name
 
 COMMAND = "item/commandExecution/requestApproval"
 FILE_CHANGE = "item/fileChange/requestApproval"
@@ -47,16 +49,18 @@ def command_request(params: Mapping[str, Any]) -> Request:
     """A command that is to be run with more than the sandbox allows, or the network to be used.
 
     The command is told as it is, its shell with it: what a shell's argument means is for whoever
-    judges it to find out, who must be exact.
+    judges it to find out, who must be exact.  Input for a command that runs already is no command:
+    what was said of that one does not hold for it.
     """
+    kind = _text(params.get("kind")) or "command"
     command = _text(params.get("command"))
     network = params.get("networkApprovalContext")
     choices = _choices(params.get("availableDecisions"))
     question = Question(
-        kind="tool" if network and not command else "command",
+        kind="tool" if kind != "command" or (network and not command) else "command",
         cwd=_text(params.get("cwd")),
         command=command,
-        tool=f"network:{_host(network)}" if network else "",
+        tool=f"network:{_host(network)}" if network else "" if kind == "command" else kind,
         arguments={"command": params.get("command"), "network": network},
         reason=_text(params.get("reason")),
         decisions=tuple(choices),
@@ -76,13 +80,14 @@ def file_request(
         cwd: the checkout.
     """
     choices = _choices(["accept", "acceptForSession", "decline", "cancel"])
+    beyond = [_text(params.get("grantRoot")), *map(_target, changes)]
     question = Question(
         kind="file-change",
         cwd=cwd,
         arguments={"changes": list(changes)},
         reason=_text(params.get("reason")),
         diff="\n".join(map(_diff, paths, changes)),
-        paths=tuple(paths),
+        paths=tuple(every_name(Path(cwd), [*paths, *beyond])),
         decisions=tuple(choices),
     )
     return Request(question, choices)
@@ -146,7 +151,13 @@ def _diff(path: str, change: Mapping[str, Any]) -> str:
         return f"--- /dev/null\n+++ {path}\n{_marked('+', text)}"
     if verb == "delete":
         return f"--- {path}\n+++ /dev/null\n{_marked('-', text)}"
-    return f"--- {path}\n+++ {path}\n{text}"
+    return f"--- {path}\n+++ {_target(change) or path}\n{text}"
+
+
+def _target(change: Mapping[str, Any]) -> str:
+    """Where an updated file is moved to; empty: it stays."""
+    kind = change.get("kind")
+    return _text(kind.get("move_path")) if isinstance(kind, Mapping) else ""
 
 
 def _marked(mark: str, text: str) -> str:
