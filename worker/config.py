@@ -22,7 +22,7 @@ MAX_FILE_BYTES = 12 << 20
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*\Z")
 _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _OWN_NAMES = frozenset(
-    {"mailbox", "secrets", "git", "env", "heartbeat", "codex", "claude"}
+    {"mailbox", "secrets", "git", "stores", "env", "heartbeat", "tmp", "codex", "claude"}
     | {"worker.json", "worker.lock", "worker.pid", "worker.log"}
 )
 

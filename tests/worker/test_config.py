@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from worker import config
 from worker.config import load, take_env, workspace_subdir
 from worker.errors import ConfigError
+
+CRDS = Path(__file__).parents[2] / "crds"
 
 
 def write(base: Path, **values: Any) -> Path:
@@ -95,6 +99,13 @@ def test_a_wrong_value_is_named(tmp_path: Path, values: dict[str, Any]) -> None:
 def test_the_workspace_stays_in_the_folder_and_off_its_own_files(text: str) -> None:
     with pytest.raises(ConfigError, match="workspaceSubdir"):
         workspace_subdir(text)
+
+
+@pytest.mark.parametrize("kind", ["swarms", "swarmclasses"])
+def test_what_a_manifest_may_name_the_workspace_the_worker_takes(kind: str) -> None:
+    rule = re.search(r"!\(self in \[('mailbox'.*?)\]\)", (CRDS / f"{kind}.yaml").read_text(), re.S)
+    assert rule is not None
+    assert set(re.findall(r"'([^']+)'", rule.group(1))) == config._OWN_NAMES
 
 
 @pytest.mark.parametrize("text", ['{"A": "x y", "B_1": ""}', 'A="x y"\n\nB_1=""\n'])
