@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 FIRST = "tests/cluster/test_faults_cluster.py"
-"""A server of an old version in front of a newer one that serves CRDs begins to see to CRDs too after
-some minutes, and lets go of deleted ones that still have objects."""
+"""A server of an old version in front of a newer one that serves CRDs begins to see to CRDs too
+after some minutes, and lets go of deleted ones that still have objects."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -28,8 +28,8 @@ GATEWAY = "openai-base-url"
 """The provider that stands for another address of OpenAI's API."""
 
 UNWANTED_FEATURES = ("plugins", "apps", "goals", "shell_snapshot")
-"""What would ask other hosts, have Codex work beside or between the turns, or (a snapshot of the shell)
-write the environment down, credentials included."""
+"""What would ask other hosts, have Codex work beside or between the turns, or (a snapshot of the
+shell) write the environment down, credentials included."""
 
 MAX_LOGIN_BYTES = 1 << 20
 MIN_TOKEN_CHARS = 20
