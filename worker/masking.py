@@ -44,6 +44,7 @@ class Masker:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._needles: list[str] = []
+        self._encoded: list[str] = []
         self._known: re.Pattern[str] | None = None
         self.add(secrets)
 
@@ -55,10 +56,11 @@ class Masker:
         ordered = sorted(needles.union(self._needles), key=lambda form: (-len(form), form))
         self._known = re.compile("|".join(map(re.escape, ordered)))
         self._needles = ordered
+        self._encoded = [_in_json(needle) for needle in ordered]
 
-    def finds(self, text: str) -> bool:
-        """Whether a text holds a known secret; the text may be JSON."""
-        return any(needle in text for needle in self._needles)
+    def finds(self, body: str) -> bool:
+        """Whether a text of JSON data holds a known secret."""
+        return any(needle in body for needle in self._encoded)
 
     def mask(self, text: str) -> str:
         """The text without the known secrets."""
@@ -86,9 +88,15 @@ def _forms(value: str) -> Iterator[str]:
     texts = [whole] if len(whole) >= MIN_CHARS else []
     for text in texts + [line for line in lines if len(line) >= MIN_LINE_CHARS]:
         yield text
-        yield json.dumps(text)[1:-1]
+        yield _in_json(text)
+        yield _in_json(_in_json(text))  # such as the arguments of a call in a message
         yield json.dumps(text, ensure_ascii=False)[1:-1]
         yield _in_url(text)
+
+
+def _in_json(text: str) -> str:
+    """As it stands between the quotes of a string."""
+    return json.dumps(text)[1:-1]
 
 
 def _in_url(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.worker.harness import Worker, block
 from worker.masking import MASK, MIN_CHARS, Masker
+from worker.outbox import Outbox
 from worker.turn import MAX_TRACE_CHARS
 
 Make = Callable[..., Worker]
@@ -33,10 +35,21 @@ KEY = "-----BEGIN KEY-----\nAAAAB3NzaC1yc2EAAAADAQABAAABgQC7\n-----END KEY-----\
 )
 def test_a_secret_is_found_however_it_is_spelled(text: str) -> None:
     masker = Masker([SECRET, KEY])
-    assert masker.finds(text)
+    assert masker.finds(json.dumps(text))
     masked = masker.mask(f"before {text} after")
     assert MASK in masked and masked.startswith("before ") and masked.endswith(" after")
     assert "AAAAB3Nz" not in masked and "ümlaut" not in masked
+
+
+@pytest.mark.parametrize("times", [0, 1, 2])
+def test_a_secret_with_quotes_is_found_in_json_within_a_record(tmp_path: Path, times: int) -> None:
+    secret, text = '{"key": "hush\\hush"}', '{"key": "hush\\hush"}'
+    for _ in range(times):
+        text = json.dumps({"arguments": text})
+    outbox = Outbox(tmp_path / "out", "j", "n", masker=Masker([secret]))
+    outbox.emit("assistant", {"text": text})
+    outbox.close()
+    assert "hush" not in (tmp_path / "out").read_text()
 
 
 def test_short_values_and_none_are_left_alone() -> None:
