@@ -12,16 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cli.checks import Check
-from controller.domain.credential import VARIABLES
 from controller.resources.conditions import find
+from controller.resources.environment import PROVIDER_VARIABLES, is_credential
 from worker.errors import RuntimeUnusable
 from worker.runtimes import claude_cli, claude_sandbox, codex_program
 
 if TYPE_CHECKING:
     from controller.store.base import Resource
-
-SECRET = ("_KEY", "_TOKEN", "_CREDENTIALS", "_KEY_ID")
-"""Ends of the names of variables that are a credential, and not an address or a switch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,9 +107,8 @@ def _agent(agent: Agent, found: Found, environ: Mapping[str, str], *, wanted: bo
 
 def credentials(agent: Agent, environ: Mapping[str, str]) -> list[str]:
     """The names of the credentials that workers would inherit, never their values."""
-    found = [
-        name for name in VARIABLES[agent.runtime] if environ.get(name) and name.endswith(SECRET)
-    ]
+    names = sorted(PROVIDER_VARIABLES[agent.runtime])
+    found = [name for name in names if environ.get(name) and is_credential(name)]
     login = agent.login(environ)
     return [*found, *([f"login in {login}"] if login is not None and login.is_file() else [])]
 

@@ -38,9 +38,9 @@ def how_to_answer(about: Session, approval: Resource) -> Iterator[str]:
     """What is asked, and the commands that answer it."""
     name, request = approval["metadata"]["name"], approval["spec"].get("request") or {}
     asked = inner(str(request.get("command") or "")) or question_of(request) or "a question"
-    yield f"because it asks for approval (approval/{name}): {asked}"
+    yield from _block(f"because it asks for approval (approval/{name}): ", asked)
     if request.get("reason") and request["reason"] != asked:
-        yield f"  its reason: {request['reason']}"
+        yield f"  its reason: {_flat(request['reason'])}"
     yield from (f"  {line}" for line in _ways(about, approval))
 
 
@@ -62,25 +62,36 @@ def told_of(about: Session, approval: Resource, now: float, diff_lines: int) -> 
 def asked_of(request: Mapping[str, Any], diff_lines: int) -> Iterator[str]:
     """What a question is about: command or tool, folder, reason, files and diff."""
     if request.get("command"):
-        yield from _cut([f"$ {inner(request['command'])}"], MAX_COMMAND_LINES)
+        yield from _block("$ ", inner(request["command"]))
     if request.get("tool"):
         digest = request.get("argumentsDigest", "")
-        yield f"tool {request['tool']}" + (f", arguments {digest[:12]}" if digest else "")
+        yield f"tool {_flat(request['tool'])}" + (f", arguments {digest[:12]}" if digest else "")
     paths = list(request.get("paths") or ())
     for path in paths[:MAX_PATHS]:
-        yield f"changes {path}"
+        yield f"changes {_flat(path)}"
     if len(paths) > MAX_PATHS:
         yield f"... and {len(paths) - MAX_PATHS} more files"
     if request.get("directory"):
-        yield f"in {request['directory']}"
+        yield f"in {_flat(request['directory'])}"
     if request.get("reason"):
-        yield f"because: {request['reason']}"
+        yield f"because: {_flat(request['reason'])}"
     if request.get("diff"):
         yield from _cut([request["diff"]], diff_lines)
     for amendment in request.get("amendments") or ():
-        yield f"approve-always would allow: {amendment}"
+        yield f"approve-always would allow: {_flat(amendment)}"
     if request.get("truncated"):
         yield "NOT ALL OF IT IS SHOWN: it was too long to be kept whole"
+
+
+def _flat(text: str) -> str:
+    """What an agent wrote, on one line: it must not look like ours."""
+    return " ".join(text.split())
+
+
+def _block(head: str, text: str) -> Iterator[str]:
+    """A command after ``head``; its further lines are set in."""
+    for number, line in enumerate(_cut([text], MAX_COMMAND_LINES)):
+        yield f"  {line}" if number else f"{head}{line}"
 
 
 def _cut(texts: list[str], most: int) -> Iterator[str]:

@@ -143,8 +143,17 @@ def _environment(
         }
     }
     if profile is not None:
-        identity["profile"] = dict(profile.env)
+        identity["profile"] = {
+            name: _digest(uid, text) if _literal_secret(name, text) else text
+            for name, text in profile.env.items()
+        }
     return _Environment(values, frozenset(secrets), identity)
+
+
+def _literal_secret(name: str, template: str) -> bool:
+    """Whether a profile's value is a secret itself, and not only where one is taken from."""
+    taken = [f"${{{needed}}}" for needed in environment.variables(template)]
+    return environment.is_credential(name, template) and [template] != taken
 
 
 def _not_set(profile: str, missing: list[tuple[str, str]]) -> Unresolved:

@@ -130,8 +130,10 @@ class Dispatcher:
         if facts is None or facts.active:
             return False
         swarm = self._ctx.world.swarms[worker.swarm]
-        if self._ctx.world.pauses.held(worker.credential, self._ctx.clock.now()):
-            return False  # by what it was started with: its swarm may have another by now
+        # What it was started with, where that is known: its swarm may have another by now.
+        credential = worker.credential or swarm.credential
+        if self._ctx.world.pauses.held(credential, self._ctx.clock.now()):
+            return False
         return halted(self._ctx.world, swarm) is None
 
     def _begin(self, assignment: Assignment[Key], worker: WorkerInfo) -> None:

@@ -104,6 +104,8 @@ def quota_condition(
     namespace: str, now: float,
 ) -> Pause | None:  # fmt: skip
     """Set ``QuotaAvailable`` and ``status.quota``; the pause that holds turns now, if any."""
+    if not credential and "quota" in status:
+        return None  # which one it is cannot be told now: what was written stays
     known, holds = pauses.of(credential), pauses.held(credential, now)
     if known is None:
         status.pop("quota", None)

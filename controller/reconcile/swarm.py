@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from controller.domain.fleet import LOST, Entry, FleetPlan, Limits, plan_fleet
+from controller.reconcile.budget import halted
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.health import Heartbeats, look
@@ -165,6 +167,9 @@ class SwarmReconciler:
         if asked or (key not in self._contact and any(e.phase == LOST for e in entries)):
             later = None  # a controller that was started anew may have what was missing
         wait_until, renew = self._credentials.launches(key, want, now, asked=asked)
+        info = self._ctx.world.swarms.get(key)
+        if want.begins_with_a_turn and info is not None and halted(self._ctx.world, info):
+            wait_until = math.inf  # a budget that is raised asks for a pass
         seen = {
             entry.job: look(self._ctx, want, entry.job, jobs.get(entry.job), self._heartbeats)
             for entry in entries

@@ -81,11 +81,9 @@ class SwarmCredential:
             told = info.quota.get("credential", shown(info.credential))
             # What was refused is another credential by now: of an environment, or of a spec.
             return None, now if told != shown(info.credential) else None
-        agent = want.worker_config.get("agent") or {}
-        first = want.worker_config.get("systemPrompt") and not agent.get("freshThreadPerPrompt")
         over = now if asked else pause.until
         renew = over if pause.renews and now >= over else None
-        return (over if first else None), renew
+        return (over if want.begins_with_a_turn else None), renew
 
     def lift(self, key: Key) -> None:
         """A person says that the credential is served again."""

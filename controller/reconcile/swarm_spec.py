@@ -45,6 +45,14 @@ class Launchable:
     heartbeat_timeout: float
     startup_grace: float
 
+    @property
+    def begins_with_a_turn(self) -> bool:
+        """Whether a worker asks its model as soon as it is started: for its system prompt."""
+        agent = self.worker_config.get("agent") or {}
+        return bool(self.worker_config.get("systemPrompt")) and not agent.get(
+            "freshThreadPerPrompt"
+        )
+
 
 def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
     """Resolve a Swarm, or say exactly what is missing."""

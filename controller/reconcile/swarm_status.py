@@ -23,6 +23,7 @@ from controller.reconcile.spending import (
 )
 from controller.reconcile.sums import present, present_by
 from controller.reconcile.swarm_spec import Launchable, Problem
+from controller.resources.conditions import find
 from controller.store.base import Key, Resource
 from providers.base import ProviderError, SwarmHandle
 
@@ -221,6 +222,9 @@ def _conditions(
         if trouble is not None and not failed:
             reason = trouble.reason
         why = _last_failure(writer, plan, trouble)
+        budget = find(writer.conditions, "WithinBudget") or {}
+        if want.begins_with_a_turn and budget.get("status") == "False":
+            reason, why = budget["reason"], f"; {budget['message']}"
         if lost:
             reason = lost[0].reason
             why = f"; worker {lost[0].index}: {lost[0].message or lost[0].reason}"

@@ -103,6 +103,8 @@ class TaskReconciler:
         ctx = self._ctx
         turn = ctx.turns.turns.get(attempt["injectionId"])
         gone = self._worker_gone(info, attempt)
+        if not gone and not self._known(info):
+            return 1.0  # a refused turn could not be laid to its credential yet
         if gone and (turn is None or turn.complete is None):
             turn = self._recall(info, attempt) or turn
         if turn is not None and turn.complete is not None:
@@ -114,8 +116,6 @@ class TaskReconciler:
             if turn is not None:
                 await confirm_answers(ctx, obj, attempt, turn)
             return await self._settler.lost(obj, info, attempt, turn)
-        if not self._known(info):
-            return 1.0
         reason = wanted_interrupt(ctx, obj, info, attempt, turn)
         if reason:
             return await self._interrupter.step(obj, attempt, turn, reason)

@@ -38,6 +38,8 @@ SEPARATOR = "__"
 MAX_SKILL_FILES = 200
 MAX_DEPTH = 8
 """Folders within each other below ``skills``."""
+MAX_SKILL_FOLDERS = 200
+"""Altogether: links make many of few."""
 MAX_BYTES = 1024 * 1024
 """UTF-8, of instructions and skills together; a ConfigMap holds no more either."""
 
@@ -149,7 +151,7 @@ def _from_path(obj: Mapping[str, Any], path: str, sources: Sources) -> Persona:
     instructions = _good(read_text(obj, f"{base}/{AGENTS}", where, sources))
     skills: dict[str, str] = {}
     if SKILLS in names:
-        for name in _walk(obj, f"{base}/{SKILLS}", "", sources):
+        for name in _walk(obj, f"{base}/{SKILLS}", "", sources, []):
             if len(skills) == MAX_SKILL_FILES:
                 raise _fault("PersonaTooLarge", f"has more than {MAX_SKILL_FILES} files of skills")
             skills[name] = _good(read_text(obj, f"{base}/{SKILLS}/{name}", where, sources))
@@ -157,13 +159,16 @@ def _from_path(obj: Mapping[str, Any], path: str, sources: Sources) -> Persona:
 
 
 def _walk(
-    obj: Mapping[str, Any], folder: str, below: str, sources: Sources, depth: int = 1
+    obj: Mapping[str, Any], folder: str, below: str, sources: Sources, walked: list[str]
 ) -> Iterator[str]:
     """Paths of the files below a folder, relative to the skills folder; links are followed as far
-    as they stay below the manifest's folder."""
+    as they stay below the manifest's folder. ``walked`` collects the folders."""
     where = f"{_WHERE}.path"
-    if depth > MAX_DEPTH:
+    if below.count("/") >= MAX_DEPTH:
         raise _fault("PersonaTooLarge", f"{folder!r} is deeper than {MAX_DEPTH} folders")
+    walked.append(folder)
+    if len(walked) > MAX_SKILL_FOLDERS:
+        raise _fault("PersonaTooLarge", f"has more than {MAX_SKILL_FOLDERS} folders of skills")
     found = _good(resolve_path(obj, folder, where, sources))
     if not found.is_dir():
         raise _fault("FileUnreadable", f"{folder!r} is not a folder")
@@ -175,7 +180,7 @@ def _walk(
             raise _fault("FileUnreadable", f"{path!r}: the name has characters that cannot be used")
         inner = _good(resolve_path(obj, path, where, sources))
         if inner.is_dir():
-            yield from _walk(obj, path, f"{below}{name}/", sources, depth + 1)
+            yield from _walk(obj, path, f"{below}{name}/", sources, walked)
         else:
             yield f"{below}{name}"
 

@@ -45,6 +45,14 @@ def test_an_agent_with_its_version_and_the_names_of_credentials(environ: dict[st
     assert found.text == f"0.169.0, credentials: OPENAI_API_KEY, login in {login}"
 
 
+def test_credentials_are_those_that_workers_inherit(environ: dict[str, str]) -> None:
+    claude = next(agent for agent in agent_checks.AGENTS if agent.runtime == "claude")
+    own = {"AWS_ACCESS_KEY_ID": "x", "AWS_REGION": "x", "ANTHROPIC_BASE_URL": "x"}
+    assert agent_checks.credentials(claude, environ | own) == []
+    known = environ | own | {"AWS_BEARER_TOKEN_BEDROCK": SECRET, "ANTHROPIC_API_KEY": ""}
+    assert agent_checks.credentials(claude, known) == ["AWS_BEARER_TOKEN_BEDROCK"]
+
+
 def test_what_a_swarm_asks_for_and_is_not_here(environ: dict[str, str]) -> None:
     without = {"PATH": environ["HOME"], "HOME": environ["HOME"]}
     found = lines(without, swarm("codex"))["codex"]

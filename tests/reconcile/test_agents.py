@@ -8,7 +8,8 @@ from dataclasses import replace
 
 import pytest
 
-from controller.resources.settings import parse_settings
+from controller.reconcile.agent_spec import resolve_agent
+from controller.resources.settings import EnvProfile, parse_settings
 from tests.lab import swarm
 
 PROFILES = """
@@ -179,6 +180,22 @@ def test_a_changed_secret_replaces_workers_and_its_hash_gives_nothing_away(play)
         rig.store.put_update({**rig.get("Secret", "openai"), "data": {"api-key": "Mg=="}})
         await rig.until(lambda: launched(rig) == 6, "the rollout", 90)
         assert last(rig).env["OPENAI_API_KEY"] == "2"
+
+    play(scenario)
+
+
+def test_a_literal_secret_of_a_profile_is_in_no_identity(play):
+    async def scenario(rig):
+        profile = EnvProfile(env={"OPENAI_API_KEY": "literal", "PLACE": "there"})
+        rig.ctx.settings = replace(rig.ctx.settings, env_profiles={"own": profile})
+        rig.apply(swarm(replicas=1, agent=agent(envProfile="own")))
+        request = await ready(rig)
+        assert request.env["OPENAI_API_KEY"] == "literal"
+        found = resolve_agent(
+            rig.ctx, rig.get("Swarm", "builders"), {"agent": agent(envProfile="own")}
+        )
+        assert found.identity["profile"]["PLACE"] == "there"
+        assert "literal" not in str(found.identity)
 
     play(scenario)
 

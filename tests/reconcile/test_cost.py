@@ -295,6 +295,26 @@ def test_a_swarm_s_limit_of_tokens_ends_prompts_that_run(play):
     play(scenario)
 
 
+def test_a_used_up_budget_starts_no_workers_that_begin_with_a_turn(play):
+    async def scenario(rig):
+        # each system prompt uses 11 tokens
+        rig.apply(swarm(replicas=1, systemPrompt="Be brief.", budget={"maxTokens": 10}))
+        await rig.until(lambda: halted(rig, "Swarm", "builders") == "BudgetExceeded", "the limit")
+        rig.provider.kill(rig.swarm()["workers"][0]["job"])
+        rig.patch("Swarm", "builders", replicas=3)
+        await rig.until(lambda: not rig.swarm()["workers"], "its end")
+        await rig.pass_time(300)
+        assert not rig.swarm()["workers"]
+        assert rig.swarm()["usage"]["totalTokens"] == 11
+        available = rig.condition("Swarm", "builders", "Available")
+        assert available["reason"] == rig.swarm()["reason"] == "BudgetExceeded"
+        assert "11 of 10 tokens" in available["message"]
+        rig.patch("Swarm", "builders", budget={"maxTokens": 1000})
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 3, "workers", 10)
+
+    play(scenario)
+
+
 def test_a_limit_that_is_lowered_ends_what_runs(play):
     async def scenario(rig):
         rig.provider.work = spending(rig, 100, every=600)

@@ -163,6 +163,46 @@ def test_a_pause_survives_its_controller_and_writes_nothing_while_it_lasts(play)
     play(scenario)
 
 
+def test_a_pause_outlasts_a_swarm_that_cannot_be_resolved(play):
+    async def scenario(rig):
+        provider = Provider(rig)
+        provider.refuse["one"] = refusal(seconds=1000)
+        await ready(rig, swarm(**KEY))
+        rig.apply(prompt("p"))
+        until = await paused(rig)
+        await rig.crash()
+        rig.patch("Swarm", "builders", className="late")
+        rig.start()
+        await rig.until(
+            lambda: rig.condition("Swarm", "builders", "Accepted")["status"] == "False", "the fault"
+        )
+        await rig.pass_time(100)
+        assert seconds_of(rig.swarm()["quota"]["until"]) == until
+        rig.store.change(("Swarm", "default", "builders"), lambda o: o["spec"].pop("className"))
+        await rig.pass_time(100)
+        assert seconds_of(rig.swarm()["quota"]["until"]) == until
+        assert len(provider.asked) == 1
+
+    play(scenario)
+
+
+def test_a_refusal_that_no_controller_saw_pauses_at_once(play):
+    async def scenario(rig):
+        provider = Provider(rig)
+        rig.provider.turn_seconds = 5
+        await ready(rig, swarm(**KEY))
+        rig.apply(prompt("p"))
+        await rig.until(lambda: rig.task("p").get("phase") == "Running", "the turn")
+        await rig.crash()
+        provider.refuse["one"] = refusal(seconds=600)
+        await rig.pass_time(20)
+        rig.start()
+        await rig.until(lambda: classes(rig, "p") == ["Quota"], "its end")
+        assert rig.task("p")["reason"] == quota(rig)["reason"] == "QuotaExhausted"
+
+    play(scenario)
+
+
 def test_a_burst_is_one_refusal_and_pauses_grow_until_one_is_served(play):
     async def scenario(rig):
         provider = Provider(rig)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from controller.resources import personas
 from controller.resources.admission import admit
 from controller.resources.manifest import load
 from controller.resources.personas import (
@@ -159,6 +161,26 @@ def test_personas_may_share_skills_by_links(folder: Path) -> None:
 def test_links_in_a_circle_end(folder: Path) -> None:
     (folder / "personas/backend/skills/again").symlink_to(".")
     assert bad(by_path(folder, "personas/backend")).reason == "PersonaTooLarge"
+
+
+def test_links_that_make_many_folders_of_few(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(folder / "personas/wide/AGENTS.md")
+    levels = [folder / "personas/wide/skills", *(folder / f"level{n}" for n in range(6))]
+    for here, below in pairwise(levels):
+        here.mkdir()
+        for number in range(10):
+            (here / str(number)).symlink_to(below)
+    levels[-1].mkdir()
+    listed, names = [], personas._names
+
+    def counted(found: Path, path: str) -> list[str]:
+        listed.append(path)
+        assert len(listed) < 1000, "this would go on for a million folders"
+        return names(found, path)
+
+    monkeypatch.setattr(personas, "_names", counted)
+    told = bad(by_path(folder, "personas/wide"))
+    assert told.reason == "PersonaTooLarge" and "folders of skills" in told.message
 
 
 def test_what_is_no_file_or_no_text(folder: Path) -> None:
