@@ -31,6 +31,14 @@ def secret() -> dict[str, Any]:
     }
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Its command line; nothing of one that has ended."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def environ_of(process: psutil.Process) -> dict[str, str]:
     """All of ``/proc/<pid>/environ``; nothing of one that has ended."""
     try:
@@ -80,7 +88,7 @@ def test_a_secret_is_in_the_agents_environment_and_nowhere_else(lab: Lab, tmp_pa
         shown = environ_of(process)
         assert not {"AWS_SECRET_ACCESS_KEY", "OTHER_KEY", "GATEWAY_TOKEN"} & shown.keys()
         assert "OPENAI_BASE_URL" not in shown, "nothing is inherited beside a profile"
-        assert not [word for word in process.cmdline() if any(value in word for value in GIVEN)]
+        assert not [word for word in command_of(process) if any(value in word for value in GIVEN)]
     go.touch()
     lab.wait_phase("Task", "demo.leak", "Failed")
     assert "key=[masked]" in lab.task("demo.leak")["attempts"][-1]["message"]
