@@ -77,4 +77,4 @@ def test_the_scale_subresource_works(kube: KubeLab) -> None:
     kube.wait(lambda: kube.status("Swarm", "builders").get("ready") == "3/3", "three workers")
     kube.cluster.kubectl("scale", "swarm/builders", "--replicas=1", namespace=kube.namespace)
     kube.wait(lambda: kube.status("Swarm", "builders").get("ready") == "1/1", "one worker")
-    assert len(kube.processes()) == 1
+    kube.wait(lambda: len(kube.processes()) == 1, "the others to be gone")
