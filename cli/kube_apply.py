@@ -8,6 +8,8 @@ kubectl notes it: to both, an object that the other one applied is like one of t
 from __future__ import annotations
 
 import copy
+import random
+import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -38,7 +40,8 @@ if TYPE_CHECKING:
 
 AT_ONCE = 8
 """Documents that are tried out at the same time."""
-ATTEMPTS = 10
+ATTEMPTS = 40
+"""In some ten seconds: a status may be written many times a second."""
 _MADE = ("uid", "resourceVersion", "generation", "creationTimestamp", "selfLink")
 """What the server gives a new object; a dry run makes it up."""
 _VERSIONS = ("resourceVersion", "generation")
@@ -194,11 +197,11 @@ def _carry_out(client: KubeClient, wish: _Wish, plan: _Plan, *, dry_run: bool) -
 
     Raises: Invalid, StoreError.
     """
-    for _ in range(ATTEMPTS - 1):
+    for attempt in range(ATTEMPTS - 1):
         try:
             return _Result(plan, plan.send(client, dry_run=dry_run))
         except (Conflict, AlreadyExists):
-            pass
+            time.sleep(random.uniform(0, min(0.5, 0.01 * 2**attempt)))
         except NotFound:
             if plan.before is None:
                 raise  # it is its namespace that is missing

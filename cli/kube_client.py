@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 WRITE = (("fieldManager", FIELD_MANAGER), ("fieldValidation", "Strict"))
 DRY_RUN = (("dryRun", "All"),)
-_UPDATE_ATTEMPTS = 10
+_UPDATE_ATTEMPTS = 40
 
 
 class KubeClient:
