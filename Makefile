@@ -44,7 +44,7 @@ check: lint  ## lint, types and unit tests, under a minute
 	$(BIN)/pytest -q -n 2 -m "not e2e and not cluster and not soak" tests/domain tests/resources
 
 test: lint  ## everything but the soak tests
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -m "not soak"
+	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -r fEsR -m "not soak"
 
 soak: dev  ## random kills for minutes
 	$(BIN)/pytest -q -m soak --timeout=1800
