@@ -107,10 +107,6 @@ class Driver(ABC):
         (found,) = [one for one in below if self.agent in " ".join(one.cmdline())]
         return found
 
-    def conversation(self) -> str:
-        """What the model was last told, as one text."""
-        raise NotImplementedError
-
 
 class Mock(Driver):
     """The scripted agent without a model."""
@@ -131,6 +127,7 @@ class _Real(Driver):
     server: ModelServer
 
     def conversation(self) -> str:
+        """What the model was last told, as one text."""
         body = self.server.asked()[-1].body
         return json.dumps(body.get("messages") or body.get("input"))
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -123,21 +122,29 @@ def test_a_checkout_that_was_made_anew_is_worked_in(
     assert "sparrow" in sent(anthropic)
 
 
+def passed_on(worker: ClaudeWorker) -> str:
+    """What Claude Code was told, as its raw traffic says."""
+    traced = worker.events("session_trace")
+    return "\n".join(e["data"]["text"] for e in traced if e["data"]["direction"] == "->")
+
+
 def test_a_text_is_steered_into_the_running_turn(
     make_claude: Make, anthropic: AnthropicServer
 ) -> None:
-    worker = make_claude().start()
+    worker = make_claude()
+    worker.env = {**worker.env, "CODESWARM_CAPTURE_ALL_SESSION": "1"}
+    worker.start()
     wait = "while [ ! -e go ]; do :; done"
     injection = worker.prompt(prompt({"run": wait}, {"say": "ok", "hold": True}))
     worker.wait("command_started", injection)
     worker.control("steer", injection_id=injection, content="Mind the gooseberries.")
-    time.sleep(0.2)  # no record tells that the text was passed on
+    until(lambda: "gooseberries" in passed_on(worker), "for the text to be passed on")
     (worker.repo / "go").touch()
     worker.wait("assistant_delta", injection)
     until(lambda: "gooseberries" in sent(anthropic), "for the steered text")
     late = prompt({"say": "A late answer."}, before="One more thing.")
     worker.control("steer", injection_id=injection, content=late)
-    time.sleep(0.2)
+    until(lambda: "A late answer." in passed_on(worker), "for the later text")
     anthropic.release()
     assert worker.outcome(injection)["answer"] == "A late answer."
     assert data(worker, "usage", injection)[-1]["total"]["input"] == 3000
