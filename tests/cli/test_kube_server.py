@@ -109,8 +109,10 @@ def test_an_update_is_decided_again_on_a_conflict(tmp_path: Path) -> None:
         assert last.body["spec"]["priority"] == 5
         assert last.query["fieldValidation"] == "Strict"
 
-    answers = iter([Reply(OBJECT), status(409, "changed", "Conflict")] * 20)
-    with ApiServer(lambda asked: next(answers)) as server, pytest.raises(Conflict):
+    def always_changed(asked: Asked) -> Reply:
+        return status(409, "changed", "Conflict") if asked.method == "PUT" else Reply(OBJECT)
+
+    with ApiServer(always_changed) as server, pytest.raises(Conflict):
         client_of(server, tmp_path).update(KEY, lambda obj: None)
 
 
