@@ -9,7 +9,7 @@ policy stay outside, in ``controller/reconcile``.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,6 +40,8 @@ class SwarmHandle:
     uid: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     """The effective provider block, e.g. ``{"workspaceRoot": "/scratch"}``."""
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """What lets us in where the workers are, by name: ``sshKey``, a private key's text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ class JobStatus:
     change, never with a clock of ours."""
     handle: str = ""
     """What an administrator would look for: ``pid 1234``, a Slurm job id, an instance id."""
+    frozen: bool = False
+    """It stands still by the provider's will (a suspended job): its heartbeat says nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +102,66 @@ Sink = Callable[[RecordBatch], None]
 Ended = Callable[[str], None]
 
 
+class RemoteStores(Protocol):
+    """Shared git stores at a place whose workers do not reach the users' repositories.
+
+    Workers there fetch from their project's store and push to it, and to nothing else.  What is
+    missing in it is sent there before a task is delivered; what was pushed is fetched from it
+    before a task is settled.  A store is named ``<project uid>.git``.
+    """
+
+    async def locate(self, swarm: SwarmHandle, store: str) -> str:
+        """Absolute path of a store where the workers are; it need not be there yet.
+
+        Raises: ProviderError, ProviderUnreachable.
+        """
+        ...
+
+    async def lacking(
+        self, swarm: SwarmHandle, store: str, commits: Collection[str]
+    ) -> frozenset[str]:
+        """Those of these commits that are not there with all that they reach.
+
+        Raises: ProviderError, ProviderUnreachable.
+        """
+        ...
+
+    async def clone(
+        self, swarm: SwarmHandle, store: str, url: str, branch: str, commit: str
+    ) -> None:
+        """Have the workers' side fetch a commit of a branch from a URL without any credential.
+
+        Raises: ProviderError (``CloneFailed``: it cannot reach the URL, or is not let in),
+            ProviderUnreachable, OutcomeUnknown.
+        """
+        ...
+
+    async def put(
+        self, swarm: SwarmHandle, store: str, bundle: Path, commits: Collection[str]
+    ) -> None:
+        """Take in these commits from a bundle file (git-bundle) of this machine.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
+        """
+        ...
+
+    async def get(
+        self, swarm: SwarmHandle, store: str, ref: str, known: Collection[str], bundle: Path
+    ) -> None:
+        """Write a bundle file on this machine that holds a ref, less what ``known`` reach.
+
+        Raises: ProviderError (``RefNotFound``), ProviderUnreachable.
+        """
+        ...
+
+
 class Provider(Protocol):
     """One kind of compute."""
 
     name: str
     """``local``, ``slurm``, ``aws``: the key under ``spec.provider``."""
+    stores: RemoteStores | None
+    """Where workers do not reach repositories themselves; None: they do."""
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """Begin following; ``sink`` is called in the event loop with what arrives.

@@ -24,6 +24,7 @@ from providers.base import (
     ProviderError,
     ProviderUnreachable,
     RecordBatch,
+    RemoteStores,
     Sink,
     SwarmHandle,
 )
@@ -86,6 +87,7 @@ class HostedProvider:
     """
 
     name = "local"
+    stores: RemoteStores | None = None
 
     def __init__(
         self,

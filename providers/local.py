@@ -25,6 +25,7 @@ from providers.base import (
     LaunchRequest,
     ProviderError,
     ProviderUnreachable,
+    RemoteStores,
     Sink,
     SwarmHandle,
 )
@@ -58,6 +59,7 @@ class LocalProvider:
     """
 
     name = "local"
+    stores: RemoteStores | None = None
 
     def __init__(
         self,

@@ -27,6 +27,7 @@ class FencedProvider:
         self._inner = inner
         self._check = check
         self.name = inner.name
+        self.stores = inner.stores
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """As ``Provider.start``."""

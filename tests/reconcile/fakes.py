@@ -20,6 +20,7 @@ from providers.base import (
     LaunchRequest,
     ProviderError,
     RecordBatch,
+    RemoteStores,
     Sink,
     SwarmHandle,
 )
@@ -180,6 +181,7 @@ class FakeProvider:
     """``providers.base.Provider`` whose workers do what the test says."""
 
     name = "local"
+    stores: RemoteStores | None = None
 
     def __init__(self, remote: FakeRepositories) -> None:
         self.remote = remote
