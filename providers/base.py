@@ -107,8 +107,13 @@ class RemoteStores(Protocol):
 
     Workers there fetch from their project's store and push to it, and to nothing else.  What is
     missing in it is sent there before a task is delivered; what was pushed is fetched from it
-    before a task is settled.  A store is named ``<project uid>.git``.
+    before a task is settled.  A store is named ``<project uid>.git``.  Every call may be repeated.
     """
+
+    def place(self, swarm: SwarmHandle) -> str:
+        """Where a swarm's stores are, in words, the same for all swarms that share them:
+        ``ada@lab-login:/shared/codeswarm``.  Asks nobody."""
+        ...
 
     async def locate(self, swarm: SwarmHandle, store: str) -> str:
         """Absolute path of a store where the workers are; it need not be there yet.
@@ -126,10 +131,20 @@ class RemoteStores(Protocol):
         """
         ...
 
+    async def tips(self, swarm: SwarmHandle, store: str) -> frozenset[str]:
+        """Commits that are there with all that they reach, and that refs hold: what a bundle may
+        leave out.  Some thousand at most; none where there is no store yet.
+
+        Raises: ProviderError, ProviderUnreachable.
+        """
+        ...
+
     async def clone(
         self, swarm: SwarmHandle, store: str, url: str, branch: str, commit: str
     ) -> None:
         """Have the workers' side fetch a commit of a branch from a URL without any credential.
+
+        ``url`` is ``http://`` or ``https://``; may take as long as the repository is large.
 
         Raises: ProviderError (``CloneFailed``: it cannot reach the URL, or is not let in),
             ProviderUnreachable, OutcomeUnknown.
@@ -141,6 +156,8 @@ class RemoteStores(Protocol):
     ) -> None:
         """Take in these commits from a bundle file (git-bundle) of this machine.
 
+        The deadline grows with the file's size.
+
         Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
         """
         ...
@@ -150,7 +167,16 @@ class RemoteStores(Protocol):
     ) -> None:
         """Write a bundle file on this machine that holds a ref, less what ``known`` reach.
 
+        The ref's own commit is always in it; commits that are not known there are ignored.
+
         Raises: ProviderError (``RefNotFound``), ProviderUnreachable.
+        """
+        ...
+
+    async def discard(self, swarm: SwarmHandle, store: str) -> None:
+        """Remove a store where this swarm's workers are; one that is not there is fine.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
         """
         ...
 
@@ -234,6 +260,8 @@ class Provider(Protocol):
 
     async def discard_store(self, name: str) -> None:
         """Remove the shared git store of a project that is gone, where this kind keeps any.
+
+        Kinds with ``stores`` of their own do nothing here: see ``RemoteStores.discard``.
 
         ``name`` is ``<project uid>.git``; one that is not there is fine.
 

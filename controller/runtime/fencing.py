@@ -6,11 +6,19 @@ carried out any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from providers.base import Ended, JobStatus, LaunchRequest, Provider, Sink, SwarmHandle
+from providers.base import (
+    Ended,
+    JobStatus,
+    LaunchRequest,
+    Provider,
+    RemoteStores,
+    Sink,
+    SwarmHandle,
+)
 
 Check = Callable[[], None]
 
@@ -27,7 +35,7 @@ class FencedProvider:
         self._inner = inner
         self._check = check
         self.name = inner.name
-        self.stores = inner.stores
+        self.stores = FencedStores(inner.stores, check) if inner.stores is not None else None
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """As ``Provider.start``."""
@@ -90,3 +98,59 @@ class FencedProvider:
         """As ``Provider.discard_store``."""
         self._check()
         await self._inner.discard_store(name)
+
+
+class FencedStores:
+    """Stores of repositories (``providers.base.RemoteStores``) that ask ``check`` before effects.
+
+    Args:
+        inner: does the work.
+        check: raises, if nothing may be done any more.
+    """
+
+    def __init__(self, inner: RemoteStores, check: Check) -> None:
+        self._inner = inner
+        self._check = check
+
+    def place(self, swarm: SwarmHandle) -> str:
+        """As ``RemoteStores.place``."""
+        return self._inner.place(swarm)
+
+    async def locate(self, swarm: SwarmHandle, store: str) -> str:
+        """As ``RemoteStores.locate``."""
+        return await self._inner.locate(swarm, store)
+
+    async def lacking(
+        self, swarm: SwarmHandle, store: str, commits: Collection[str]
+    ) -> frozenset[str]:
+        """As ``RemoteStores.lacking``."""
+        return await self._inner.lacking(swarm, store, commits)
+
+    async def tips(self, swarm: SwarmHandle, store: str) -> frozenset[str]:
+        """As ``RemoteStores.tips``."""
+        return await self._inner.tips(swarm, store)
+
+    async def clone(
+        self, swarm: SwarmHandle, store: str, url: str, branch: str, commit: str
+    ) -> None:
+        """As ``RemoteStores.clone``."""
+        self._check()
+        await self._inner.clone(swarm, store, url, branch, commit)
+
+    async def put(
+        self, swarm: SwarmHandle, store: str, bundle: Path, commits: Collection[str]
+    ) -> None:
+        """As ``RemoteStores.put``."""
+        self._check()
+        await self._inner.put(swarm, store, bundle, commits)
+
+    async def get(
+        self, swarm: SwarmHandle, store: str, ref: str, known: Collection[str], bundle: Path
+    ) -> None:
+        """As ``RemoteStores.get``."""
+        await self._inner.get(swarm, store, ref, known, bundle)
+
+    async def discard(self, swarm: SwarmHandle, store: str) -> None:
+        """As ``RemoteStores.discard``."""
+        self._check()
+        await self._inner.discard(swarm, store)
