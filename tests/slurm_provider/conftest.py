@@ -1,0 +1,23 @@
+"""One cluster for all tests of a process that may share it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.slurm import Slurm, running
+
+
+@pytest.fixture(scope="session")
+def shared_slurm() -> Iterator[Slurm]:
+    """A cluster of four nodes."""
+    with running() as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def slurm(shared_slurm: Slurm) -> Iterator[Slurm]:
+    """The shared cluster, with all nodes idle and no job of an earlier test."""
+    shared_slurm.clear()
+    yield shared_slurm

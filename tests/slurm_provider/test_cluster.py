@@ -1,0 +1,42 @@
+"""The cluster that the tests run is a real one: jobs run, nodes fail, slurmctld forgets."""
+
+from __future__ import annotations
+
+from tests.slurm import Slurm, wait
+
+JOB = "#!/bin/sh\nexec sleep 300\n"
+
+
+def submit(cluster: Slurm, name: str, *options: str) -> str:
+    """One job that sleeps; its id."""
+    argv = ("sbatch", "--parsable", f"--job-name={name}", "--no-requeue", "--array=3", *options)
+    return cluster.call(*argv, input=JOB).stdout.strip()
+
+
+def reach(cluster: Slurm, name: str, state: str) -> None:
+    """Wait for a job's state."""
+    wait(lambda: (state,) in {(s,) for _, n, s in cluster.jobs() if n == name}, f"{name}: {state}")
+
+
+def test_a_node_that_loses_power_takes_its_job_with_it(slurm: Slurm) -> None:
+    submit(slurm, "a", "--nodelist=n2")
+    reach(slurm, "a", "RUNNING")
+    assert slurm.processes_of("n2") and not slurm.processes_of("n3")
+    slurm.kill_node("n2")
+    assert not slurm.processes_of("n2")
+    slurm.fail_node("n2")  # what slurmctld finds out by itself some 15 s later
+    reach(slurm, "a", "NODE_FAIL")
+
+
+def test_slurmctld_killed_after_a_submission_forgets_it(slurm: Slurm) -> None:
+    submit(slurm, "a", "--hold")
+    slurm.kill_ctld()
+    slurm.start_ctld()
+    assert slurm.ids("a") == []
+
+
+def test_an_orderly_restart_forgets_nothing(slurm: Slurm) -> None:
+    job = submit(slurm, "a")
+    reach(slurm, "a", "RUNNING")
+    slurm.restart_ctld()
+    assert slurm.ids("a", "RUNNING") == [job]
