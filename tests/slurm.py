@@ -266,6 +266,7 @@ class Slurm:
         """Run one of Slurm's commands against this cluster."""
         return subprocess.run(
             argv,
+            cwd=self.root,  # where sbatch leaves output that nobody gave a name
             env={"PATH": _path(), "HOME": "/", **self.environment},
             input=input,
             capture_output=True,
