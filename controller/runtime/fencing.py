@@ -35,7 +35,9 @@ class FencedProvider:
         self._inner = inner
         self._check = check
         self.name = inner.name
-        self.stores = FencedStores(inner.stores, check) if inner.stores is not None else None
+        self.stores: RemoteStores | None = (
+            FencedStores(inner.stores, check) if inner.stores is not None else None
+        )
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """As ``Provider.start``."""
