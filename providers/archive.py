@@ -1,26 +1,24 @@
-"""Packing what a swarm's workers leave behind into one ``tar.gz``."""
+"""Where the archive of a swarm lies, and whether it is there whole (``worker.packing`` packs)."""
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
-import stat
 import tarfile
 import threading
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
-from providers import trees
 from providers.base import ProviderError, SwarmHandle
-from providers.layout import PRIVATE_DIR, PRIVATE_FILE, partial, swarm_parts
+from providers.layout import swarm_parts
+from worker import packing
+from worker.packing import Packed
+from worker.paths import PRIVATE_DIR, PRIVATE_FILE, partial
 
 _LOG = logging.getLogger(__name__)
-_LABEL = "ARCHIVE.json"
-_LEFT_OUT = frozenset({"env", ".env.part", "secrets", "worker.lock"})
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def archive_path(swarm: SwarmHandle, destination: Path) -> Path:
@@ -46,7 +44,7 @@ def is_finished(path: Path, swarm: SwarmHandle) -> bool:
         return False
     try:
         with tarfile.open(path, "r:gz") as tar:
-            label = tar.extractfile(_label_name(swarm))
+            label = tar.extractfile(packed(swarm).label)
             if label is not None and json.load(label)["uid"] == swarm.uid:
                 return True
     except (OSError, EOFError, tarfile.TarError, KeyError, ValueError, TypeError):
@@ -58,10 +56,13 @@ def is_finished(path: Path, swarm: SwarmHandle) -> bool:
     )
 
 
-def pack(swarm: SwarmHandle, folder: int | None, path: Path, cancelled: threading.Event) -> None:
-    """Write the archive: all job folders without secrets, sockets and FIFOs.
+def packed(swarm: SwarmHandle) -> Packed:
+    """What an archive says of itself."""
+    return Packed(swarm.namespace, swarm.name, swarm.uid, swarm_parts(swarm)[1])
 
-    Symlinks are stored as links; the file appears under its name only when it is whole.
+
+def pack(swarm: SwarmHandle, folder: int | None, path: Path, cancelled: threading.Event) -> None:
+    """Write the archive; the file appears under its name only when it is whole.
 
     Args:
         swarm: what it is an archive of.
@@ -71,101 +72,25 @@ def pack(swarm: SwarmHandle, folder: int | None, path: Path, cancelled: threadin
 
     Raises: ProviderError (``Cancelled``); OSError.
     """
+    with whole(path) as raw:
+        packing.pack(packed(swarm), folder, raw, cancelled)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, which gets its name when all went well, and else is gone.
+
+    Raises: OSError.
+    """
     path.parent.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
     part = partial(path)
     part.unlink(missing_ok=True)
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
         with os.fdopen(os.open(part, flags, PRIVATE_FILE), "wb") as raw:
-            with tarfile.open(fileobj=raw, mode="w:gz", compresslevel=6) as tar:
-                _add_label(tar, swarm)
-                if folder is not None:
-                    _add_tree(tar, swarm, folder, cancelled)
+            yield raw
             raw.flush()
             os.fsync(raw.fileno())
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-
-
-def _label_name(swarm: SwarmHandle) -> str:
-    return f"{swarm_parts(swarm)[1]}/{_LABEL}"
-
-
-def _add_label(tar: tarfile.TarFile, swarm: SwarmHandle) -> None:
-    now = int(time.time())
-    about = {
-        "namespace": swarm.namespace,
-        "swarm": swarm.name,
-        "uid": swarm.uid,
-        "createdAt": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(now)),
-    }
-    data = json.dumps(about, indent=2).encode() + b"\n"
-    info = tarfile.TarInfo(_label_name(swarm))
-    info.size, info.mode, info.mtime = len(data), PRIVATE_FILE, now
-    tar.addfile(info, io.BytesIO(data))
-
-
-def _add_tree(
-    tar: tarfile.TarFile, swarm: SwarmHandle, folder: int, cancelled: threading.Event
-) -> None:
-    top = swarm_parts(swarm)[1]
-    for node in trees.walk(folder, skip=_left_out):
-        if cancelled.is_set():
-            raise ProviderError("Cancelled", f"packing swarm {swarm.name} was given up")
-        if node.leaving:
-            continue
-        arcname = f"{top}/{node.path}"
-        try:
-            if stat.S_ISREG(node.stat.st_mode):
-                _add_file(tar, arcname, node)
-            elif stat.S_ISLNK(node.stat.st_mode):
-                target = os.readlink(node.name, dir_fd=node.parent)
-                _add_entry(tar, arcname, node, tarfile.SYMTYPE, target)
-            elif node.is_dir:
-                _add_entry(tar, arcname, node, tarfile.DIRTYPE)
-        except (PermissionError, FileNotFoundError) as error:
-            _LOG.warning("left out of the archive: %s (%s)", arcname, error.strerror)
-
-
-def _left_out(path: str) -> bool:
-    """Whether a path (``<job>/<name>``, ...) holds secrets or means nothing once packed."""
-    job, _, below = path.partition("/")
-    return bool(job) and below in _LEFT_OUT
-
-
-def _add_file(tar: tarfile.TarFile, arcname: str, node: trees.Node) -> None:
-    descriptor = os.open(node.name, _READ_FLAGS, dir_fd=node.parent)
-    with os.fdopen(descriptor, "rb") as file:
-        info = tar.gettarinfo(arcname=arcname, fileobj=file)
-        info.mtime = int(info.mtime)
-        if info.isreg():
-            tar.addfile(info, _Exactly(file, info.size))
-        elif info.islnk():  # a further name of a file that is in the archive already
-            tar.addfile(info)
-
-
-def _add_entry(
-    tar: tarfile.TarFile, arcname: str, node: trees.Node, kind: bytes, target: str = ""
-) -> None:
-    info = tarfile.TarInfo(arcname)
-    info.type, info.linkname = kind, target
-    info.mode = stat.S_IMODE(node.stat.st_mode)
-    info.uid, info.gid = node.stat.st_uid, node.stat.st_gid
-    info.mtime = int(node.stat.st_mtime)
-    tar.addfile(info)
-
-
-class _Exactly(io.RawIOBase):
-    """Reads as many bytes as its header promised, with zeros for what a writer cut off."""
-
-    def __init__(self, file: IO[bytes], size: int) -> None:
-        self._file = file
-        self._left = size
-
-    def read(self, size: int = -1) -> Any:
-        """The next bytes."""
-        wanted = self._left if size < 0 else min(size, self._left)
-        data = self._file.read(wanted)
-        self._left -= wanted
-        return data.ljust(wanted, b"\0")

@@ -14,21 +14,24 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from worker.failures import OutcomeUnknown, ProviderError, ProviderUnreachable
+from worker.follower import NotTaken, RecordBatch, Sink
 
-class ProviderError(Exception):
-    """A call failed for a reason that is fit for people. ``reason`` is a condition reason."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
-
-
-class ProviderUnreachable(ProviderError):
-    """Nothing is known about the workers now: neither alive nor dead."""
-
-
-class OutcomeUnknown(ProviderError):
-    """The call may or may not have taken effect: observe before deciding."""
+__all__ = [
+    "Ended",
+    "JobState",
+    "JobStatus",
+    "LaunchRequest",
+    "NotTaken",
+    "OutcomeUnknown",
+    "Provider",
+    "ProviderError",
+    "ProviderUnreachable",
+    "RecordBatch",
+    "RemoteStores",
+    "Sink",
+    "SwarmHandle",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,22 +86,6 @@ class JobStatus:
     """It stands still by the provider's will (a suspended job): its heartbeat says nothing."""
 
 
-@dataclass(frozen=True, slots=True)
-class RecordBatch:
-    """Whole outbox lines of one job, in file order."""
-
-    job: str
-    lines: Sequence[bytes]
-    """Each without its newline; not yet parsed, not yet trusted."""
-    end: int
-    """Offset in the outbox just after the last line, bytes."""
-
-
-class NotTaken(Exception):
-    """What a sink raises when it cannot take records now: they are handed to it again later."""
-
-
-Sink = Callable[[RecordBatch], None]
 Ended = Callable[[str], None]
 
 

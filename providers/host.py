@@ -16,14 +16,14 @@ from pathlib import Path
 
 from providers.base import NotTaken, ProviderError, RecordBatch
 from providers.host_calls import Calls
-from providers.host_connection import Connection
 from providers.host_end import end_workers
 from providers.host_epoch import MAX_EPOCH, EpochFile
 from providers.host_reaper import Reaper
 from providers.host_socket import listening, peer_uid
-from providers.host_values import error_frame
-from providers.host_wire import PROTOCOL, Frame, WireError, encode, frame, read
 from providers.local import LocalProvider
+from worker.connection import Connection
+from worker.wire import PROTOCOL, Frame, WireError, encode, frame, frames, read
+from worker.wire_values import error_frame
 
 _LOG = logging.getLogger(__name__)
 
@@ -97,7 +97,7 @@ class Host:
 
     async def _admit(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Raises: WireError, OSError."""
-        connection = Connection(reader, writer, self._provider, self._calls)
+        connection = Connection(frames(reader), writer, self._provider, self._calls)
         try:
             self._require_user(writer)
             epoch = _epoch_of(await _hello(reader))
@@ -112,7 +112,7 @@ class Host:
                 before.end(frame("fenced", epoch=epoch))
                 await before.settled(TAKEOVER_SECONDS)
             _LOG.info("the controller of epoch %d is connected", epoch)
-            await connection.serve()
+            await connection.serve(frame("welcome"))
         finally:
             connection.end()
             if self._active is connection:

@@ -13,22 +13,25 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from providers.base import Provider, ProviderError, SwarmHandle
-from providers.host_values import Arguments, status_value
+from providers.host_values import HostArguments, status_value
 
-LOOKS = frozenset({"observe", "flush"})
-"""Calls without effect: failing, they leave nothing in doubt."""
 _OURS = frozenset({"stores", "hint"})
 """Fields of a worker's configuration that only the host knows."""
 
 
 class Calls:
-    """The port over arguments that came from outside.
+    """The port over arguments that came from outside (a ``worker.connection.Service``).
 
     Args:
         provider: does the work.
         archives: folder of all archives, absolute.
         workspace_roots: folders below which a swarm's ``workspaceRoot`` may be.
     """
+
+    name = "the worker host"
+    failed = "WorkerHostFailed"
+    looks = frozenset({"observe", "flush"})
+    lasting = frozenset({"archive"})
 
     def __init__(
         self, provider: Provider, archives: Path, workspace_roots: Sequence[Path] = ()
@@ -37,7 +40,7 @@ class Calls:
         self._archives = archives
         self._roots = tuple(root.resolve() for root in workspace_roots)
         self._packing: dict[tuple[str, Path], asyncio.Task[Path]] = {}
-        self._verbs: Mapping[str, Callable[[Arguments], Awaitable[Any]]] = {
+        self._verbs: Mapping[str, Callable[[HostArguments], Awaitable[Any]]] = {
             "launch": self._launch,
             "observe": self._observe,
             "deliver": self._deliver,
@@ -47,7 +50,7 @@ class Calls:
             "discard_store": self._discard_store,
         }
 
-    async def perform(self, verb: str, arguments: Arguments) -> Any:
+    async def perform(self, verb: str, told: Any) -> Any:
         """Do what is asked; what is to be answered, as JSON knows it.
 
         Raises: ProviderError and its kinds.
@@ -55,7 +58,17 @@ class Calls:
         work = self._verbs.get(verb)
         if work is None:
             raise ProviderError("BadRequest", f"this worker host knows no call {verb!r}")
-        return await work(arguments)
+        return await work(HostArguments.of(told))
+
+    def following(self, job: str, told: Any) -> Callable[[], None]:
+        """What begins to read a job's outbox.
+
+        Raises: ProviderError (``WorkspaceRootNotAllowed``, ``BadRequest``).
+        """
+        arguments = HostArguments.of(told)
+        swarm = self.placed(arguments.swarm())
+        index, offset = arguments.number("index"), arguments.number("offset")
+        return lambda: self._provider.follow(swarm, job, index, offset)
 
     def placed(self, swarm: SwarmHandle) -> SwarmHandle:
         """A swarm that may live where it says.
@@ -84,19 +97,19 @@ class Calls:
         except (OSError, RuntimeError, ValueError):
             return False
 
-    async def _launch(self, arguments: Arguments) -> None:
+    async def _launch(self, arguments: HostArguments) -> None:
         request = arguments.launch()
         self.placed(request.swarm)
         config = {name: value for name, value in request.config.items() if name not in _OURS}
         await self._provider.launch([replace(request, config=config)])
 
-    async def _observe(self, arguments: Arguments) -> list[Any]:
+    async def _observe(self, arguments: HostArguments) -> list[Any]:
         swarm = arguments.swarm()
         if not self._allowed(swarm):
             return []  # nothing was ever started there: it can be let go, or moved
         return [status_value(status) for status in await self._provider.observe(swarm)]
 
-    async def _deliver(self, arguments: Arguments) -> None:
+    async def _deliver(self, arguments: HostArguments) -> None:
         record = dict(arguments.table("record"))
         repository = record.get("repository")
         if isinstance(repository, dict):
@@ -107,13 +120,13 @@ class Calls:
             swarm, job, arguments.number("index"), record, secrets=secrets or None
         )
 
-    async def _stop(self, arguments: Arguments) -> None:
+    async def _stop(self, arguments: HostArguments) -> None:
         swarm = arguments.swarm()
         if self._allowed(swarm):
             jobs, force = arguments.texts("jobs"), arguments.flag("force")
             await self._provider.stop(swarm, jobs, force=force)
 
-    async def _archive(self, arguments: Arguments) -> str:
+    async def _archive(self, arguments: HostArguments) -> str:
         swarm = self.placed(arguments.swarm())
         place = self._place(arguments.text("path"))
         key = (swarm.uid, place)
@@ -141,11 +154,11 @@ class Calls:
             )
         return place
 
-    async def _remove(self, arguments: Arguments) -> None:
+    async def _remove(self, arguments: HostArguments) -> None:
         swarm = arguments.swarm()
         jobs = None if arguments.values.get("jobs") is None else arguments.texts("jobs")
         if self._allowed(swarm):
             await self._provider.remove(swarm, jobs)
 
-    async def _discard_store(self, arguments: Arguments) -> None:
+    async def _discard_store(self, arguments: HostArguments) -> None:
         await self._provider.discard_store(arguments.text("name"))

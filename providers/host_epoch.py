@@ -12,7 +12,7 @@ import os
 from pathlib import Path
 
 from providers.base import ProviderError
-from providers.layout import PRIVATE_DIR, PRIVATE_FILE
+from worker.paths import PRIVATE_DIR, PRIVATE_FILE
 
 _LOG = logging.getLogger(__name__)
 _NAME = ".worker-host"  # no namespace, and so no swarm, has a name that begins with a dot

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Protocol
 
 from providers.base import ProviderError
-from providers.layout import partial
+from worker.paths import partial
 
 _MODE = 0o660
 _MAX_PATH = 107  # sun_path of unix(7), less its terminating zero

@@ -29,9 +29,9 @@ from providers.base import (
     SwarmHandle,
 )
 from providers.host_values import launch_value, statuses_of, swarm_value
-from providers.host_wire import Frame, WireError, frame
 from providers.hosted_link import Link
-from providers.mailbox import MAX_LINE
+from worker.follower import MAX_LINE
+from worker.wire import Frame, WireError, frame
 
 _LOG = logging.getLogger(__name__)
 

@@ -18,8 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
-from providers.host_values import error_of
-from providers.host_wire import (
+from worker.wire import (
     PROTOCOL,
     Frame,
     FrameTooLarge,
@@ -29,6 +28,7 @@ from providers.host_wire import (
     frames,
     read,
 )
+from worker.wire_values import error_of
 
 _LOG = logging.getLogger(__name__)
 

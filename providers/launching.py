@@ -15,8 +15,9 @@ from pathlib import Path
 
 from providers.base import LaunchRequest, ProviderError
 from providers.identity import FOLDER_VARIABLE, JOB_VARIABLE, has_begun
-from providers.layout import PRIVATE_DIR, PRIVATE_FILE, Layout, make_fifo, write_private
+from providers.layout import Layout
 from providers.processes import Target, exit_text, find
+from worker.paths import PRIVATE_DIR, PRIVATE_FILE, make_fifo, write_private
 
 _SETTLE_SECONDS = 0.25
 

@@ -7,8 +7,6 @@ long (starting, looking, ending, packing, removing) runs in a few threads; mail 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
 import os
 import signal
 import threading
@@ -17,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
-from providers import archive, trees
+from providers import archive
 from providers.base import (
     Ended,
     JobState,
@@ -32,8 +30,7 @@ from providers.base import (
 from providers.exits import ExitWatch
 from providers.identity import has_begun, live_worker
 from providers.launching import Children, Launcher, worker_command
-from providers.layout import Layout, component, inbox_name, write_private
-from providers.mailbox import Follower
+from providers.layout import Layout, swarm_parts
 from providers.observing import Observer
 from providers.processes import (
     Target,
@@ -41,7 +38,11 @@ from providers.processes import (
     signal_marked,
     signal_worker,
 )
-from worker.mailbox import append_line, poke
+from worker.follower import Follower
+from worker.leftovers import remove_jobs, remove_store
+from worker.mailbox import poke
+from worker.paths import component, inbox_name
+from worker.posting import post
 
 T = TypeVar("T")
 
@@ -219,30 +220,9 @@ class LocalProvider:
 
         Raises: ProviderError (``WorkerGone``, ``UnsafePath``, ``DeliveryFailed``).
         """
-        inbox = self._layout.existing(swarm, job, "mailbox", "inbox")
-        if inbox is None:
-            raise ProviderError("WorkerGone", f"worker {job} is gone, its folder with it")
-        try:
-            if secrets:
-                record = self._leave_secrets(swarm, job, record, secrets)
-            line = json.dumps(record, separators=(",", ":")).encode()
-            append_line(inbox / inbox_name(job, index), line)
-        except ValueError as error:
-            raise ProviderError("RecordTooLarge", f"for worker {job}: {error}") from error
-        except OSError as error:
-            raise ProviderError(
-                "DeliveryFailed",
-                f"worker {job} cannot be written to: {error.strerror or error}",
-            ) from error
+        folder = (*swarm_parts(swarm), job)
+        inbox = post(self._layout.base(swarm), folder, index, record, secrets)
         poke(inbox / "wake", b"\n")
-
-    def _leave_secrets(
-        self, swarm: SwarmHandle, job: str, record: Mapping[str, Any], secrets: Mapping[str, str]
-    ) -> dict[str, Any]:
-        name = component(str(record.get("secrets") or f"{record['injection_id']}.json"))
-        folder = self._layout.make(swarm, job, "secrets")
-        write_private(folder / name, json.dumps(dict(secrets)).encode())
-        return {**record, "secrets": name}
 
     # --- what is left ------------------------------------------------------------------------
 
@@ -299,26 +279,14 @@ class LocalProvider:
             ) from error
 
     def _remove(self, swarm: SwarmHandle, jobs: set[str] | None) -> None:
-        folder = self._layout.open(swarm)
-        if folder is None:
-            return
-        try:
-            for name in _names(folder) if jobs is None else sorted(jobs):
-                trees.remove(folder, name)
-                self._children.forget(name)
-        finally:
-            os.close(folder)
-        if jobs is None:
-            top = self._layout.swarm_dir(swarm)
-            with contextlib.suppress(FileNotFoundError):
-                top.rmdir()
-            _remove_if_empty(top.parent)
+        for name in remove_jobs(self._layout.base(swarm), swarm_parts(swarm), jobs):
+            self._children.forget(name)
 
     async def discard_store(self, name: str) -> None:
         """Remove a project's shared git store. Raises: ProviderError (``RemoveFailed``)."""
         store = self._layout.stores / component(name)
         try:
-            await self._in_thread(lambda: _remove_store(store))
+            await self._in_thread(lambda: remove_store(store))
         except OSError as error:
             raise ProviderError(
                 "RemoveFailed", f"{store} cannot be removed: {error.strerror or error}"
@@ -326,28 +294,3 @@ class LocalProvider:
 
     def _in_thread(self, work: Callable[[], T]) -> asyncio.Future[T]:
         return asyncio.get_running_loop().run_in_executor(self._pool, work)
-
-
-def _remove_store(store: Path) -> None:
-    """A store and its lock. Raises: OSError."""
-    try:
-        folder = os.open(store.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        trees.remove(folder, store.name)
-        trees.remove(folder, f"{store.name}.lock")
-    finally:
-        os.close(folder)
-
-
-def _names(folder: int) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries)
-
-
-def _remove_if_empty(path: Path) -> None:
-    try:
-        path.rmdir()
-    except OSError:
-        return  # other swarms of the namespace live there

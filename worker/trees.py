@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import os
 import stat
-import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 
-# The tools, for what Python cannot: paths longer than the system takes in one piece.
-_STUBBORN = 'chmod -R u+rwx -- "$1"; exec rm -rf -- "$1"'
+from worker.walk import remove
 
 
 def remove_tree(path: Path) -> None:
@@ -20,35 +18,14 @@ def remove_tree(path: Path) -> None:
 
     Raises: OSError.
     """
-    name = str(path)
     try:
-        mode = os.lstat(name).st_mode
+        parent = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError:
         return
     try:
-        if stat.S_ISDIR(mode):
-            _remove_folder(path)
-        else:
-            path.unlink()
-    except (OSError, RecursionError) as error:
-        subprocess.run(
-            ["/bin/sh", "-c", _STUBBORN, "sh", name],
-            stdin=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            check=False,
-        )
-        if os.path.lexists(name):
-            raise OSError(f"{name} cannot be removed") from error
-
-
-def _remove_folder(folder: Path) -> None:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                _remove_folder(Path(entry.path))
-            else:
-                Path(entry.path).unlink()
-    folder.rmdir()
+        remove(parent, path.name)
+    finally:
+        os.close(parent)
 
 
 def is_below(root: Path, path: Path) -> bool:

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable, SwarmHandle
-from providers.host_wire import Frame, encode, frame, frames
 from providers.hosted import HostedProvider
 from tests.providers.harness import Session, run, until
+from worker.wire import Frame, encode, frame, frames
 
 SWARM = SwarmHandle("default", "team", "0123456789abcdef", {"workspaceRoot": "/x", "secret": "s"})
 Answer = Callable[[Frame], list[bytes]]

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from providers import host_wire
 from providers.base import JobState, JobStatus, OutcomeUnknown, ProviderError, ProviderUnreachable
-from providers.host_values import Arguments, error_frame, error_of, status_value, statuses_of
-from providers.host_wire import (
+from providers.host_values import HostArguments, status_value, statuses_of
+from worker import wire
+from worker.wire import (
     MAX_BODY,
     MAX_HEAD,
     Frame,
@@ -24,6 +24,7 @@ from providers.host_wire import (
     frames,
     read,
 )
+from worker.wire_values import error_frame, error_of
 
 
 def reader_of(data: bytes, *, ended: bool = True) -> asyncio.StreamReader:
@@ -81,7 +82,7 @@ def test_what_is_no_frame_is_not_read(data: bytes) -> None:
 
 @pytest.mark.parametrize("size", [1, 7, 9, 12])
 def test_half_a_frame_is_not_waited_for_long(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
-    monkeypatch.setattr(host_wire, "FRAME_SECONDS", 0.05)
+    monkeypatch.setattr(wire, "FRAME_SECONDS", 0.05)
 
     async def scenario() -> None:
         data = encode(frame("hello", protocol=1))
@@ -165,7 +166,7 @@ def test_jobs_that_cannot_be_are_not_believed(value: object) -> None:
 def test_arguments_are_looked_at(value: object, take: str) -> None:
     names = {"text": "job", "number": "index", "texts": "jobs", "flag": "force", "strings": "env"}
     with pytest.raises(ProviderError) as refused:
-        arguments = Arguments.of(value)
+        arguments = HostArguments.of(value)
         if take != "of":
             getattr(arguments, take)(*([names[take]] if take in names else []))
     assert refused.value.reason == "BadRequest"

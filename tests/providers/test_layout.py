@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.base import ProviderError, SwarmHandle
-from providers.layout import Layout, component, write_private
+from providers.layout import Layout
+from worker.paths import component, write_private
 
 UID = "0123456789abcdef"
 

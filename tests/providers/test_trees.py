@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from providers import archive, trees
+from providers import archive
 from providers.base import ProviderError, SwarmHandle
+from worker import packing, walk
 
 SWARM = SwarmHandle("default", "team", "0123456789abcdef")
 DEEP = 3000
@@ -32,7 +33,7 @@ def remove(path: Path) -> None:
     """Remove a folder by way of its parent."""
     parent = os.open(path.parent, os.O_RDONLY)
     try:
-        trees.remove(parent, path.name)
+        walk.remove(parent, path.name)
     finally:
         os.close(parent)
 
@@ -91,8 +92,8 @@ def test_removal_opens_up_read_only_folders(top: Path) -> None:
     objects.chmod(0o500)
     (top / "job").chmod(0o500)
     code = (
-        "import os, sys; from providers import trees; os.chdir(sys.argv[1]); "
-        "trees.remove(os.open('.', os.O_RDONLY), 'swarm')"
+        "import os, sys; from worker import walk; os.chdir(sys.argv[1]); "
+        "walk.remove(os.open('.', os.O_RDONLY), 'swarm')"
     )
     command = [sys.executable, "-c", code, str(top.parent)]
     if os.geteuid() == 0:  # root may write everywhere, unless it gives that up
@@ -113,7 +114,7 @@ def test_a_folder_moved_away_during_the_walk_is_noticed(top: Path, tmp_path: Pat
     (tmp_path / "precious" / "file").mkdir(parents=True)
     folder = os.open(top, os.O_RDONLY)
     with pytest.raises(OSError, match="moved"):
-        for node in trees.walk(folder):
+        for node in walk.walk(folder):
             if node.leaving and node.path == "a/b":
                 (top / "a").rename(tmp_path / "precious" / "a")
     os.close(folder)
@@ -156,7 +157,7 @@ def test_the_archive_has_no_secrets_and_no_pipes(top: Path, tmp_path: Path) -> N
 def test_a_file_cut_off_while_it_is_packed_is_filled_up(tmp_path: Path) -> None:
     (tmp_path / "log").write_bytes(b"12345")
     with (tmp_path / "log").open("rb") as file:
-        reader = archive._Exactly(file, 8)
+        reader = packing._Exactly(file, 8)
         assert reader.read(4) + reader.read(100) + reader.read(1) == b"12345\0\0\0"
 
 

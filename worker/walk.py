@@ -16,7 +16,7 @@ _OPEN_DIR = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _REMOVE_ATTEMPTS = 3
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Node:
     """One entry met on a walk."""
 
@@ -36,7 +36,7 @@ class Node:
         return stat.S_ISDIR(self.stat.st_mode)
 
 
-@dataclass(slots=True)
+@dataclass
 class _Level:
     node: Node | None
     identity: tuple[int, int]

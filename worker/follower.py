@@ -12,12 +12,11 @@ import os
 import stat
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from providers.base import NotTaken, RecordBatch, Sink
-from providers.layout import PRIVATE_DIR, make_fifo
+from worker.paths import PRIVATE_DIR, make_fifo
 from worker.records import AGENT_ERROR
 
 CHUNK = 256 * 1024
@@ -26,10 +25,29 @@ MAX_LINE = 8 * 1024 * 1024
 """Bytes of the longest line that is handed on."""
 
 _TURN_SECONDS = 0.005
+_PAUSE_FACTOR = 3
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True)
+class RecordBatch:
+    """Whole outbox lines of one job, in file order."""
+
+    job: str
+    lines: Sequence[bytes]
+    """Each without its newline; not yet parsed, not yet trusted."""
+    end: int
+    """Offset in the outbox just after the last line, bytes."""
+
+
+class NotTaken(Exception):
+    """What a sink raises when it cannot take records now: they are handed to it again later."""
+
+
+Sink = Callable[[RecordBatch], None]
+
+
+@dataclass
 class LineBuffer:
     """Cuts a stream of bytes into whole lines and knows where each ends.
 
@@ -81,7 +99,7 @@ class LineBuffer:
             self.tail += rest
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Followed:
     """One outbox and how far it is read."""
 
@@ -101,24 +119,27 @@ class Follower:
 
     Args:
         hint: path of the FIFO; made at ``start``, left in place at ``close`` so that workers
-            may keep it open.
-        poll_seconds: how often every file's size is looked at.
+            may keep it open. None: there is none, since the workers are on other hosts.
+        poll_seconds: how often every file's size is looked at; less often where looking takes
+            more than a quarter of the time.
         limit: longest line, bytes; an ``agent_error`` record stands in for a longer one.
-        stat_file: how a file is looked at (tests count the calls).
+        stat_file: how a file is looked at (tests count the calls). Default: lstat(2); without a
+            hint the file is opened, since what a network file system remembers of a file's size
+            is only then asked for anew (close-to-open consistency, nfs(5)).
     """
 
     def __init__(
         self,
-        hint: Path,
+        hint: Path | None,
         *,
         poll_seconds: float = 1.0,
         limit: int = MAX_LINE,
-        stat_file: Callable[[Path], os.stat_result] = os.lstat,
+        stat_file: Callable[[Path], os.stat_result] | None = None,
     ) -> None:
         self._hint = hint
         self._poll_seconds = poll_seconds
         self._limit = limit
-        self._stat = stat_file
+        self._stat = stat_file or (look_opened if hint is None else os.lstat)
         self._files: dict[str, _Followed] = {}
         self._queue: deque[_Followed] = deque()
         self._sink: Sink | None = None
@@ -136,20 +157,23 @@ class Follower:
         self._sink = sink
         if self._loop is not None:
             return
-        self._hint.parent.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
-        make_fifo(self._hint)
-        # Open for writing too: with no other writer it would be at its end all the time.
-        self._descriptor = os.open(self._hint, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        if self._hint is not None:
+            self._hint.parent.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
+            make_fifo(self._hint)
+            # Open for writing too: with no other writer it would be at its end all the time.
+            self._descriptor = os.open(self._hint, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._loop = asyncio.get_running_loop()
-        self._loop.add_reader(self._descriptor, self._hinted)
+        if self._descriptor >= 0:
+            self._loop.add_reader(self._descriptor, self._hinted)
         self._poll()
 
     def close(self) -> None:
         """Stop reading; may be called twice, and started again."""
         if self._loop is None:
             return
-        self._loop.remove_reader(self._descriptor)
-        os.close(self._descriptor)
+        if self._descriptor >= 0:
+            self._loop.remove_reader(self._descriptor)
+            os.close(self._descriptor)
         if self._timer is not None:
             self._timer.cancel()
         self._loop = self._timer = None
@@ -198,10 +222,13 @@ class Follower:
     def _poll(self) -> None:
         if self._loop is None:
             return
+        begun = time.monotonic()
         for file in self._files.values():
             if self._differs(file):
                 self._mark(file)
-        self._timer = self._loop.call_later(self._poll_seconds, self._poll)
+        took = time.monotonic() - begun
+        pause = max(self._poll_seconds, _PAUSE_FACTOR * took)
+        self._timer = self._loop.call_later(pause, self._poll)
 
     def _differs(self, file: _Followed) -> bool:
         try:
@@ -221,7 +248,7 @@ class Follower:
             file.waiting = False
             if self._files.get(file.job) is file and self._read(file):
                 self._mark(file)
-            if self._descriptor < 0:  # closed by the sink
+            if self._loop is None:  # closed by the sink
                 return
             if self._loop.time() >= until:
                 break
@@ -278,6 +305,15 @@ class Follower:
                 )
             return False
         return True
+
+
+def look_opened(path: Path) -> os.stat_result:
+    """What fstat(2) says of a file that is opened for it. Raises: OSError."""
+    descriptor = os.open(path, _READ_FLAGS)
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _too_long(job: str, length: int, limit: int) -> bytes:

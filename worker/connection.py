@@ -1,51 +1,90 @@
-"""One controller's connection to a worker host: its calls, each on its own, and its mail."""
+"""One controller's connection to what works for it elsewhere: its calls, each on its own, and mail.
+
+A worker host (``providers.host``) and an attendant on a login host (``worker.attendant``) serve
+the same way; what they do for a controller is theirs.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import logging
-from typing import Any
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Protocol
 
-from providers.base import OutcomeUnknown, Provider, ProviderError, ProviderUnreachable
-from providers.host_calls import LOOKS, Calls
-from providers.host_streams import Streams
-from providers.host_values import Arguments, error_frame
-from providers.host_wire import Frame, FrameTooLarge, encode, frame, frames
+from worker.failures import OutcomeUnknown, ProviderError, ProviderUnreachable
+from worker.streams import Outboxes, Streams
+from worker.wire import Frame, FrameTooLarge, encode, frame
+from worker.wire_values import Arguments, error_frame
 
 _LOG = logging.getLogger(__name__)
-_LASTING = frozenset({"archive"})
-"""Calls with which a next controller need not wait: they end no worker and start none."""
+
+
+class Writer(Protocol):
+    """Where frames go; ``asyncio.WriteTransport`` is one."""
+
+    def write(self, data: bytes) -> None:
+        """Take bytes to be sent; does not wait."""
+        ...
+
+    def close(self) -> None:
+        """Send nothing more."""
+        ...
+
+
+class Service(Protocol):
+    """What is done for a controller."""
+
+    name: str
+    """As messages call it."""
+    failed: str
+    """The reason of an error that nobody expected."""
+    looks: frozenset[str]
+    """Calls without effect: failing, they leave nothing in doubt."""
+    lasting: frozenset[str]
+    """Calls with which a next controller need not wait: they end no worker and start none."""
+
+    async def perform(self, verb: str, told: Any) -> Any:
+        """Do what is asked; what is to be answered, as JSON knows it.
+
+        Raises: ProviderError and its kinds.
+        """
+        ...
+
+    def following(self, job: str, told: Any) -> Callable[[], None]:
+        """What begins to read a job's outbox. Raises: ProviderError."""
+        ...
 
 
 class Connection:
     """A controller that was let in.
 
     Args:
-        reader, writer: the stream.
-        provider: reads the outboxes.
-        calls: does what is asked.
+        messages: what it sends.
+        writer: where to answer.
+        outboxes: who reads them.
+        service: does what is asked.
     """
 
     def __init__(
         self,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        provider: Provider,
-        calls: Calls,
+        messages: AsyncIterator[Frame],
+        writer: Writer,
+        outboxes: Outboxes,
+        service: Service,
     ) -> None:
-        self._reader = reader
+        self._messages = messages
         self._writer = writer
-        self._calls = calls
+        self._service = service
         self._effects: set[asyncio.Task[None]] = set()
         self._looks: set[asyncio.Task[None]] = set()
-        self.streams = Streams(provider, self.send)
+        self.streams = Streams(outboxes, self.send)
         self.ended = False
 
-    async def serve(self) -> None:
+    async def serve(self, welcome: Frame) -> None:
         """Do what the controller asks until one side ends it. Raises: WireError, OSError."""
-        self.send(frame("welcome"))
-        async for message in frames(self._reader):
+        self.send(welcome)
+        async for message in self._messages:
             if self.ended:
                 return
             self._take(message)
@@ -88,14 +127,14 @@ class Connection:
             self.streams.taken(message.text("job"), message.number("stream"))
         elif kind == "refused":
             self.streams.refused(message.text("job"), message.number("stream"))
+        elif kind == "ping":
+            self.send(frame("pong"))
         # A newer controller may say what we do not know yet: that is no reason to part.
 
     def _follow(self, message: Frame) -> None:
         job, number = message.text("job"), message.number("stream")
         try:
-            told = Arguments.of(message.json())
-            swarm = self._calls.placed(told.swarm())
-            self.streams.follow(swarm, job, told.number("index"), told.number("offset"), number)
+            self.streams.follow(job, number, self._service.following(job, message.json()))
         except ProviderError as error:
             _LOG.warning("%s is not followed: %s", job, error)
 
@@ -103,9 +142,12 @@ class Connection:
         number, verb = message.number("id"), message.text("verb")
         told = message.json()
         task = asyncio.get_running_loop().create_task(self._answer(number, verb, told))
-        group = self._looks if verb in LOOKS or verb in _LASTING else self._effects
+        group = self._looks if self._may_be_cut(verb) else self._effects
         group.add(task)
         task.add_done_callback(group.discard)
+
+    def _may_be_cut(self, verb: str) -> bool:
+        return verb in self._service.looks or verb in self._service.lasting
 
     async def _answer(self, number: int, verb: str, told: Any) -> None:
         try:
@@ -120,13 +162,13 @@ class Connection:
             self._fail(number, verb, f"{type(error).__name__}: {error}")
 
     async def _perform(self, verb: str, told: Any) -> Any:
-        arguments = Arguments.of(told)
         if verb == "flush":
-            await self.streams.flush(arguments.text("job"))
+            await self.streams.flush(Arguments.of(told).text("job"))
             return None
-        return await self._calls.perform(verb, arguments)
+        return await self._service.perform(verb, told)
 
     def _fail(self, number: int, verb: str, why: str) -> None:
-        kind: type[ProviderError] = ProviderUnreachable if verb in LOOKS else OutcomeUnknown
-        error = kind("WorkerHostFailed", f"the worker host failed at {verb}: {why}")
+        look = verb in self._service.looks
+        kind: type[ProviderError] = ProviderUnreachable if look else OutcomeUnknown
+        error = kind(self._service.failed, f"{self._service.name} failed at {verb}: {why}")
         self.send(error_frame("failed", error, id=number))

@@ -1,8 +1,8 @@
-"""Frames between a controller and a worker host: how they look, and how large they may be.
+"""Frames between a controller and what works for it elsewhere: their shape, and their size.
 
 A frame is two lengths, a small JSON object that says what it is, and a body: JSON of a call, or
 outbox lines as they are, bytes that nobody has parsed.  The protocol is described in
-``docs/worker-host.md``.
+``docs/worker-host.md`` and ``docs/remote.md``.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class FrameTooLarge(Exception):
     """What is to be sent is larger than a frame may be."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Frame:
     """One message, either way."""
 
@@ -93,18 +93,20 @@ async def read(reader: asyncio.StreamReader) -> Frame | None:
     first = await reader.read(1)
     if not first:
         return None
+    late = WireError(f"half a frame came, and no more within {FRAME_SECONDS:.0f} s")
+    # Not by cancelling what reads: a stream with half a frame in it is of no use to anybody.
+    timer = asyncio.get_running_loop().call_later(FRAME_SECONDS, reader.set_exception, late)
     try:
-        async with asyncio.timeout(FRAME_SECONDS):
-            lengths = first + await reader.readexactly(_LENGTHS.size - 1)
-            head_size, body_size = _LENGTHS.unpack(lengths)
-            if head_size > MAX_HEAD or body_size > MAX_BODY:
-                raise WireError("a frame claims to be larger than frames may be")
-            head = await reader.readexactly(head_size)
-            body = await reader.readexactly(body_size) if body_size else b""
+        lengths = first + await reader.readexactly(_LENGTHS.size - 1)
+        head_size, body_size = _LENGTHS.unpack(lengths)
+        if head_size > MAX_HEAD or body_size > MAX_BODY:
+            raise WireError("a frame claims to be larger than frames may be")
+        head = await reader.readexactly(head_size)
+        body = await reader.readexactly(body_size) if body_size else b""
     except asyncio.IncompleteReadError as error:
         raise WireError("the stream ended within a frame") from error
-    except TimeoutError as error:
-        raise WireError(f"half a frame came, and no more within {FRAME_SECONDS:.0f} s") from error
+    finally:
+        timer.cancel()
     told = _parse(head)
     if not isinstance(told, dict):
         raise WireError("a frame must begin with a JSON object")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from providers.base import NotTaken, Provider, RecordBatch, SwarmHandle
-from providers.host_wire import Frame, frame
+from worker.follower import NotTaken, RecordBatch
+from worker.wire import Frame, frame
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(eq=False)
 class _Stream:
     """One job's outbox as the controller asked for it last."""
 
@@ -28,16 +29,28 @@ class _Stream:
     """The controller cannot take records now; it follows again when it can."""
 
 
+class Outboxes(Protocol):
+    """Who reads outboxes: a follower, or a provider that has one."""
+
+    def unfollow(self, job: str) -> None:
+        """Read a job's outbox no more."""
+        ...
+
+    async def flush(self, job: str) -> None:
+        """Hand on all that a followed outbox holds now, before returning."""
+        ...
+
+
 class Streams:
     """What one connection follows.
 
     Args:
-        provider: reads the outboxes.
+        outboxes: reads them, and hands their lines to ``sink``.
         send: sends a frame to the controller.
     """
 
-    def __init__(self, provider: Provider, send: Callable[[Frame], None]) -> None:
-        self._provider = provider
+    def __init__(self, outboxes: Outboxes, send: Callable[[Frame], None]) -> None:
+        self._outboxes = outboxes
         self._send = send
         self._streams: dict[str, _Stream] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -54,18 +67,21 @@ class Streams:
         body = b"\n".join(batch.lines)
         self._send(frame("records", body, job=batch.job, stream=stream.number, end=batch.end))
 
-    def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int, number: int) -> None:
-        """Send a job's records from an offset on. Raises: ProviderError."""
+    def follow(self, job: str, number: int, begin: Callable[[], None]) -> None:
+        """Send a job's records from where ``begin`` has its outbox read.
+
+        Raises: ProviderError, if ``begin`` does.
+        """
         self._drop(job)
         stream = self._streams[job] = _Stream(number)
         stream.idle.set()
-        self._provider.follow(swarm, job, index, offset)
+        begin()
 
     def unfollow(self, job: str) -> None:
         """Send nothing more of a job."""
         if job in self._streams:
             self._drop(job)
-            self._provider.unfollow(job)
+            self._outboxes.unfollow(job)
 
     def taken(self, job: str, number: int) -> None:
         """The batch on the way is kept by the controller: send the next."""
@@ -75,7 +91,7 @@ class Streams:
         stream.idle.set()
         if stream.more:
             stream.more = False
-            task = asyncio.get_running_loop().create_task(self._provider.flush(job))
+            task = asyncio.get_running_loop().create_task(self._outboxes.flush(job))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
@@ -85,7 +101,7 @@ class Streams:
         if stream is not None and stream.number == number:
             stream.refused = True
             stream.idle.set()
-            self._provider.unfollow(job)
+            self._outboxes.unfollow(job)
 
     async def flush(self, job: str) -> None:
         """Send all that an outbox holds now; returns when the controller has taken it."""
@@ -94,7 +110,7 @@ class Streams:
             if self._streams.get(job) is not stream:
                 continue
             stream.more = False
-            await self._provider.flush(job)
+            await self._outboxes.flush(job)
             if stream.idle.is_set() and not stream.more:
                 return
 

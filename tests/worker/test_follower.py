@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.base import RecordBatch
-from providers.mailbox import CHUNK, Follower, LineBuffer
 from tests.providers.harness import run, until
+from worker.follower import CHUNK, Follower, LineBuffer
 
 NEVER = 3600.0
 
