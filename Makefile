@@ -39,6 +39,7 @@ lint: dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vermin --no-tips --quiet -t=3.9- worker  # nodes may have Python 3.9
 
 check: lint  ## lint, types and unit tests, under a minute
 	$(BIN)/pytest -q -n 2 -m "not e2e and not cluster and not soak" tests/domain tests/resources

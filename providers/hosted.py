@@ -8,11 +8,7 @@ lives with the agents.
 from __future__ import annotations
 
 import asyncio
-import itertools
-import json
-import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +16,16 @@ from providers.base import (
     Ended,
     JobStatus,
     LaunchRequest,
-    NotTaken,
     ProviderError,
     ProviderUnreachable,
-    RecordBatch,
     RemoteStores,
     Sink,
     SwarmHandle,
 )
+from providers.followings import Followings
 from providers.host_values import launch_value, statuses_of, swarm_value
-from providers.hosted_link import Link
-from worker.follower import MAX_LINE
-from worker.wire import Frame, WireError, frame
-
-_LOG = logging.getLogger(__name__)
+from providers.link import LIMIT, Link, Peer, Stream
+from worker.wire import Frame, WireError
 
 SECONDS: Mapping[str, float] = {
     "launch": 60.0,
@@ -48,31 +40,6 @@ SECONDS: Mapping[str, float] = {
 """How long each call waits for its answer; asked again, an archive goes on."""
 LAUNCH_SECONDS = 1.0
 """What each further worker of one launch adds."""
-AGAIN_SECONDS = 1.0
-"""After this long, records that could not be taken are asked for again."""
-MAX_GAP = 256 * 1024 * 1024
-"""Bytes of an outbox that one batch may pass over (lines that are too long)."""
-
-
-@dataclass(slots=True, eq=False)
-class _Followed:
-    """One outbox, and how far the sink has taken it."""
-
-    swarm: SwarmHandle
-    job: str
-    index: int
-    offset: int
-    number: int
-    """Of the stream that brings it; records of an older one are not for us."""
-    refused: bool = False
-    again: asyncio.TimerHandle | None = None
-
-    def forget_again(self) -> None:
-        """It is asked for again already, or not at all any more."""
-        self.refused = False
-        if self.again is not None:
-            self.again.cancel()
-            self.again = None
 
 
 class HostedProvider:
@@ -99,10 +66,11 @@ class HostedProvider:
     ) -> None:
         self._archives = archives
         self._seconds = {**SECONDS, **(seconds or {})}
-        self._link = Link(socket, epoch, opened=self._opened, received=self._received)
-        self._followed: dict[str, _Followed] = {}
-        self._numbers = itertools.count(1)
-        self._sink: Sink | None = None
+        peer = Peer(f"the worker host at {socket}", "WorkerHostUnreachable")
+        self._link = Link(
+            peer, lambda: _open(socket), epoch, opened=self._opened, received=self._received
+        )
+        self._followings = Followings(self._link.post)
         self._ended: Ended | None = None
         self._met = False
 
@@ -113,14 +81,13 @@ class HostedProvider:
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """Begin to connect and to follow."""
-        self._sink, self._ended = sink, ended
+        self._followings.sink, self._ended = sink, ended
         self._link.start()
 
     async def close(self) -> None:
         """Stop following; workers run on. The provider is then spent."""
-        self._sink = self._ended = None
-        for job in list(self._followed):
-            self.unfollow(job)
+        self._ended = None
+        self._followings.close()
         await self._link.close()
 
     # --- workers ---------------------------------------------------------------------------------
@@ -210,90 +177,41 @@ class HostedProvider:
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """Follow a job's outbox from ``offset`` (again from there, if followed already)."""
-        before = self._followed.get(job)
-        if before is not None:
-            before.forget_again()
-        followed = self._followed[job] = _Followed(swarm, job, index, offset, 0)
-        self._ask(followed)
+        self._followings.follow(job, {"swarm": swarm_value(swarm), "index": index}, offset)
 
     def unfollow(self, job: str) -> None:
         """Stop following a job's outbox."""
-        followed = self._followed.pop(job, None)
-        if followed is not None:
-            followed.forget_again()
-            self._link.post(frame("unfollow", job=job))
+        self._followings.unfollow(job)
 
     async def flush(self, job: str) -> None:
         """Hand all that a followed job's outbox holds now to the sink, before returning.
 
         Raises: ProviderUnreachable.
         """
-        followed = self._followed.get(job)
-        if followed is None:
-            return
-        if followed.refused:
-            self._ask(followed)
-        await self._call("flush", {"job": job}, effect=False)
+        if self._followings.before_flush(job):
+            await self._call("flush", {"job": job}, effect=False)
 
-    def _opened(self) -> None:
-        """A connection is made: all is followed again from where the sink has taken it."""
-        for followed in self._followed.values():
-            self._ask(followed)
+    def _opened(self, welcome: Frame) -> None:
+        """A connection is made."""
+        self._followings.opened()
         if self._met and self._ended is not None:
-            for job in list(self._followed):
+            for job in self._followings:
                 self._ended(job)  # a host that was away may have lost its workers
         self._met = True
-
-    def _ask(self, followed: _Followed) -> None:
-        followed.forget_again()
-        followed.number = next(self._numbers)
-        told = {
-            "swarm": swarm_value(followed.swarm),
-            "index": followed.index,
-            "offset": followed.offset,
-        }
-        head = {"job": followed.job, "stream": followed.number}
-        self._link.post(frame("follow", json.dumps(told).encode(), **head))
 
     def _received(self, message: Frame) -> None:
         """Raises: WireError."""
         kind = message.type
         if kind == "records":
-            self._records(message)
+            self._followings.records(message)
         elif kind == "ended" and self._ended is not None:
             job = message.text("job")
-            if job in self._followed:
+            if job in self._followings:
                 self._ended(job)
         # A newer host may say what we do not know yet: that is no reason to part.
 
-    def _records(self, message: Frame) -> None:
-        """Raises: WireError."""
-        job, number, end = message.text("job"), message.number("stream"), message.number("end")
-        followed = self._followed.get(job)
-        if followed is None or followed.number != number or self._sink is None:
-            return
-        lines = message.body.split(b"\n")
-        if end > followed.offset + len(message.body) + MAX_GAP or max(map(len, lines)) > MAX_LINE:
-            _LOG.error("%s: records that cannot be are not taken, nor any after them", job)
-            self.unfollow(job)
-            return
-        try:
-            self._sink(RecordBatch(job, lines, end))
-        except NotTaken:
-            self._refuse(followed)
-        except Exception as error:
-            self._refuse(followed)
-            asyncio.get_running_loop().call_exception_handler(
-                {"message": f"records of {job} were not taken", "exception": error}
-            )
-        else:
-            if followed.number == number:  # the sink may have asked for others meanwhile
-                followed.offset = end
-                self._link.post(frame("taken", job=job, stream=number))
 
-    def _refuse(self, followed: _Followed) -> None:
-        """Have the host hold back a job's records for a while."""
-        followed.refused = True
-        self._link.post(frame("refused", job=followed.job, stream=followed.number))
-        loop = asyncio.get_running_loop()
-        followed.again = loop.call_later(AGAIN_SECONDS, self._ask, followed)
+async def _open(socket: Path) -> Stream:
+    """Raises: OSError."""
+    reader, writer = await asyncio.open_unix_connection(str(socket), limit=LIMIT)
+    return Stream(reader, writer.transport, writer)

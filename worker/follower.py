@@ -179,6 +179,9 @@ class Follower:
         self._loop = self._timer = None
         self._descriptor = -1
 
+    def _started(self) -> bool:
+        return self._loop is not None
+
     def follow(self, job: str, path: Path, offset: int) -> None:
         """Read a job's outbox from ``offset`` (bytes, the beginning of a line) on."""
         file = _Followed(job, path, LineBuffer(offset, self._limit))
@@ -248,7 +251,7 @@ class Follower:
             file.waiting = False
             if self._files.get(file.job) is file and self._read(file):
                 self._mark(file)
-            if self._loop is None:  # closed by the sink
+            if not self._started():  # closed by the sink
                 return
             if self._loop.time() >= until:
                 break

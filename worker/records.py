@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypedDict
 
 if TYPE_CHECKING:
-    from typing import NotRequired  # Python 3.11; nodes may have 3.9
+    from typing import NotRequired  # novermin: Python 3.11; nodes may have 3.9
 
 # --- inbox -----------------------------------------------------------------------------------
 

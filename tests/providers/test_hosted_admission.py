@@ -15,11 +15,11 @@ import pytest
 from providers.base import JobState, ProviderError, ProviderUnreachable
 from providers.host_epoch import EpochFile
 from providers.host_socket import listening
-from providers.host_values import error_of
 from providers.hosted import HostedProvider
 from tests.providers.harness import Session, new_swarm, request, run, session, until
 from tests.providers.hosting import HostedHarness, hosted
 from worker.wire import MAX_BODY, Frame, encode, frame, read
+from worker.wire_values import error_of
 
 ROOT_ONLY = pytest.mark.skipif(os.getuid() != 0, reason="only root may become another user")
 

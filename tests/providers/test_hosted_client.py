@@ -120,7 +120,7 @@ def test_noise_ends_the_connection_and_the_next_one_is_made(data: bytes) -> None
 def test_a_host_that_does_not_greet_is_not_reached(
     greeting: list[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("providers.hosted_link.PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("providers.link.PATIENCE_SECONDS", 0.2)
 
     async def scenario(one: Session, _: list[Frame]) -> None:
         with pytest.raises(ProviderUnreachable):
@@ -195,7 +195,7 @@ def test_no_more_is_told_than_a_host_needs() -> None:
 
 
 def test_a_host_that_does_not_read_is_not_sent_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("providers.hosted_link._MAX_WAITING", 1 << 20)
+    monkeypatch.setattr("providers.link._MAX_WAITING", 1 << 20)
 
     async def scenario() -> None:
         with TemporaryDirectory(prefix="host-") as folder:

@@ -207,7 +207,7 @@ def test_a_controller_waits_for_a_host_that_is_just_being_started(tmp_path: Path
 def test_a_host_that_is_away_is_unreachable_at_once_after_a_while(
     harness: HostedHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("providers.hosted_link.PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr("providers.link.PATIENCE_SECONDS", 0.3)
 
     async def scenario() -> None:
         swarm = new_swarm(harness)
@@ -259,7 +259,7 @@ class Reluctant(Session):
 def test_records_that_are_not_taken_come_again(
     harness: HostedHarness, trouble: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("providers.hosted.AGAIN_SECONDS", 0.1)
+    monkeypatch.setattr("providers.followings.AGAIN_SECONDS", 0.1)
 
     async def scenario() -> None:
         asyncio.get_running_loop().set_exception_handler(lambda loop, context: None)

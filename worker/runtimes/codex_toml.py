@@ -20,7 +20,7 @@ def loads(text: str) -> dict[str, Any]:
     Raises: TomlError.
     """
     try:
-        import tomllib
+        import tomllib  # novermin
     except ImportError:
         raise TomlError("TOML can only be read with Python 3.11 or newer") from None
     try:

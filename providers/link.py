@@ -1,7 +1,8 @@
-"""A controller's connection to its worker host, made again whenever it is cut.
+"""A controller's connection to what works for it elsewhere, made again whenever it is cut.
 
-What is asked while there is no connection waits a little, for a host that is just being started;
-what was asked when the connection is cut has an outcome that nobody knows.
+The other end is a worker host (``providers.hosted``) or an attendant (``providers.remote``).  What
+is asked while there is no connection waits a little for the next; what was asked when the
+connection is cut has an outcome that nobody knows.
 """
 
 from __future__ import annotations
@@ -12,12 +13,13 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
+from worker import connection
 from worker.wire import (
     PROTOCOL,
     Frame,
@@ -33,14 +35,55 @@ from worker.wire_values import error_of
 _LOG = logging.getLogger(__name__)
 
 WELCOME_SECONDS = 20.0
-"""A host answers a greeting within 5 s, and is given room."""
+"""A peer answers a greeting at once, a worker host within 5 s; both are given room."""
 PATIENCE_SECONDS = 5.0
 """How long after the connection was lost a call still waits for the next."""
 FIRST_PAUSE = 0.05
 LONGEST_PAUSE = 5.0
-_LIMIT = 1024 * 1024
+LIMIT = 1024 * 1024
+"""For stream readers, bytes."""
 _MAX_WAITING = 64 * 1024 * 1024
-"""Bytes that may wait for a host that does not read."""
+"""Bytes that may wait for a peer that does not read."""
+
+
+class Writer(connection.Writer, Protocol):
+    """Where frames go; ``asyncio.WriteTransport`` is one."""
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait to be sent."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """An open connection."""
+
+    reader: asyncio.StreamReader
+    writer: Writer
+    owner: object = None
+    """Kept as long as the connection is."""
+
+
+Opener = Callable[[], Awaitable[Stream]]
+"""Raises OSError, WireError, or ProviderError, whose reason and message are then told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is at the other end, and how patient we are with them."""
+
+    name: str
+    """As messages call it."""
+    reason: str
+    """Of errors where nothing better is known."""
+    patience: float | None = None
+    """Seconds; default ``PATIENCE_SECONDS``."""
+    longest_pause: float | None = None
+    """Seconds between two attempts to connect, at most; default ``LONGEST_PAUSE``."""
+    ping_seconds: float | None = None
+    """How often a sign of life is asked for; None: the connection itself tells."""
+    silence_seconds: float = 45.0
+    """Without any sign of life for so long, with pings, the connection is given up."""
 
 
 class _Cut(Exception):
@@ -51,38 +94,49 @@ class Link:
     """Calls over one connection at a time.
 
     Args:
-        path: the host's socket.
-        epoch: of this controller; the host obeys the highest it has seen.
-        opened: called when a connection is made; what it posts goes first.
+        peer: whom it leads to.
+        opener: makes a connection.
+        epoch: of this controller; a worker host obeys the highest it has seen.
+        opened: called with the greeting when a connection is made; what it posts goes first.
+            Raises: WireError.
         received: called with every frame that answers no call. Raises: WireError.
     """
 
     def __init__(
         self,
-        path: Path,
+        peer: Peer,
+        opener: Opener,
         epoch: int,
         *,
-        opened: Callable[[], None],
+        opened: Callable[[Frame], None],
         received: Callable[[Frame], None],
     ) -> None:
-        self._path = path
+        self._peer = peer
+        self._opener = opener
         self._epoch = epoch
         self._opened = opened
         self._received = received
-        self._writer: asyncio.StreamWriter | None = None
+        self._writer: Writer | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._changed = asyncio.Event()
         self._lost_at = time.monotonic()
+        self._heard_at = 0.0
         self._trouble = "it was not reached yet"
+        self._failure: ProviderError | None = None
         self._running: asyncio.Task[None] | None = None
         self.fenced: ProviderError | None = None
         """Set once a newer controller has taken over: this one has nothing to say any more."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._writer is not None
+
     def start(self) -> None:
         """Begin to connect; needs a running event loop."""
         self._lost_at = time.monotonic()
-        self._running = asyncio.get_running_loop().create_task(self._run(), name="worker host")
+        self._running = asyncio.get_running_loop().create_task(self._run(), name=self._peer.name)
 
     async def close(self) -> None:
         """End the connection; what waits for an answer is told so."""
@@ -91,8 +145,8 @@ class Link:
             with suppress(asyncio.CancelledError):
                 await self._running
         self._running = None
-        self._trouble = "the connection to it was ended here"
-        self._lost_at = -PATIENCE_SECONDS
+        self._trouble, self._failure = "the connection to it was ended here", None
+        self._lost_at = float("-inf")
         self._tell()
 
     # --- talking ---------------------------------------------------------------------------------
@@ -103,15 +157,15 @@ class Link:
             self._writer.write(encode(message))
 
     async def call(self, verb: str, arguments: Any, *, seconds: float, effect: bool) -> Any:
-        """Ask the host to do something; its answer.
+        """Ask the other end to do something; its answer.
 
         Args:
-            verb: one of the host's calls.
+            verb: one of the calls that it knows.
             arguments: JSON.
             seconds: how long an answer is waited for.
             effect: whether it changes anything, so that no answer leaves that in doubt.
 
-        Raises: ProviderError as the host tells it, or (``Fenced``); ProviderUnreachable; with
+        Raises: ProviderError as the other end tells it, or (``Fenced``); ProviderUnreachable; with
             ``effect`` OutcomeUnknown.
         """
         writer = await self._connected()
@@ -135,18 +189,21 @@ class Link:
 
     def _doubt(self, verb: str, effect: bool, what: str) -> ProviderError:
         kind = OutcomeUnknown if effect else ProviderUnreachable
-        return kind("WorkerHostUnreachable", f"{verb}: the worker host at {self._path} {what}")
+        return kind(self._peer.reason, f"{verb}: {self._peer.name} {what}")
 
-    async def _connected(self) -> asyncio.StreamWriter:
+    async def _connected(self) -> Writer:
         """Raises: ProviderUnreachable; ProviderError (``Fenced``)."""
-        until = self._lost_at + PATIENCE_SECONDS
+        patience = self._peer.patience if self._peer.patience is not None else PATIENCE_SECONDS
+        until = self._lost_at + patience
         while True:
             if self.fenced is not None:
                 raise ProviderError(self.fenced.reason, str(self.fenced))
             if self._writer is not None:
-                if self._writer.transport.get_write_buffer_size() > _MAX_WAITING:
+                if self._writer.get_write_buffer_size() > _MAX_WAITING:
                     raise self._unreachable("it does not read what it is sent")
                 return self._writer
+            if self._failure is not None:
+                raise ProviderUnreachable(self._failure.reason, str(self._failure))
             left = until - time.monotonic()
             if left <= 0:
                 raise self._unreachable(self._trouble)
@@ -154,63 +211,83 @@ class Link:
                 await asyncio.wait_for(self._changed.wait(), left)
 
     def _unreachable(self, why: str) -> ProviderUnreachable:
-        return ProviderUnreachable(
-            "WorkerHostUnreachable", f"the worker host at {self._path} cannot be reached: {why}"
-        )
+        return ProviderUnreachable(self._peer.reason, f"{self._peer.name} cannot be reached: {why}")
 
     # --- the connection --------------------------------------------------------------------------
 
     async def _run(self) -> None:
         pause = FIRST_PAUSE
+        longest = self._peer.longest_pause or LONGEST_PAUSE
         while True:
             try:
                 if await self._connect():
                     pause = FIRST_PAUSE
                 self._note("it ended the connection")
+            except ProviderError as error:
+                self._note(str(error), error)
             except (OSError, WireError) as error:
                 self._note(getattr(error, "strerror", None) or str(error) or repr(error))
             if self.fenced is not None:
                 return
             await asyncio.sleep(pause * random.uniform(0.7, 1.0))
-            pause = min(2 * pause, LONGEST_PAUSE)
+            pause = min(2 * pause, longest)
 
-    def _note(self, trouble: str) -> None:
+    def _note(self, trouble: str, failure: ProviderError | None = None) -> None:
         if self.fenced is not None:
-            _LOG.error("worker host at %s: %s", self._path, self.fenced)
+            _LOG.error("%s: %s", self._peer.name, self.fenced)
         elif trouble != self._trouble:
-            _LOG.warning("worker host at %s: %s", self._path, trouble)
-        self._trouble = trouble
+            _LOG.warning("%s: %s", self._peer.name, trouble)
+        self._trouble, self._failure = trouble, failure
+        self._tell()
 
     async def _connect(self) -> bool:
         """One connection from beginning to end; whether there was one.
 
-        Raises: OSError, WireError.
+        Raises: OSError, WireError, ProviderError.
         """
-        reader, writer = await asyncio.open_unix_connection(str(self._path), limit=_LIMIT)
+        stream = await self._opener()
+        pinging: asyncio.Task[None] | None = None
         try:
-            writer.write(encode(frame("hello", protocol=PROTOCOL, epoch=self._epoch)))
+            stream.writer.write(encode(frame("hello", protocol=PROTOCOL, epoch=self._epoch)))
             async with asyncio.timeout(WELCOME_SECONDS):
-                answer = await read(reader)
+                answer = await read(stream.reader)
             if answer is None or answer.type != "welcome":
                 self._turned_away(answer)
                 return False
-            _LOG.info("worker host at %s: connected", self._path)
-            self._trouble = ""
-            self._writer = writer
-            self._opened()
+            _LOG.info("%s: connected", self._peer.name)
+            self._trouble, self._failure = "", None
+            self._writer = stream.writer
+            self._opened(answer)
             self._tell()
-            async for message in frames(reader):
+            if self._peer.ping_seconds is not None:
+                pinging = asyncio.create_task(self._ping(stream, self._peer.ping_seconds))
+            self._heard_at = time.monotonic()
+            async for message in frames(stream.reader):
+                self._heard_at = time.monotonic()
                 self._take(message)
             return True
         finally:
+            if pinging is not None:
+                pinging.cancel()
             if self._writer is not None:
                 self._lost_at = time.monotonic()
             self._writer = None
-            writer.close()
+            stream.writer.close()
             for waiting in self._waiting.values():
                 if not waiting.done():
                     waiting.set_exception(_Cut())
             self._tell()
+
+    async def _ping(self, stream: Stream, seconds: float) -> None:
+        """Ask for signs of life; without any, have the connection end."""
+        while True:
+            await asyncio.sleep(seconds)
+            silent = time.monotonic() - self._heard_at
+            if silent > self._peer.silence_seconds:
+                why = WireError(f"nothing was heard from it for {silent:.0f} s")
+                stream.reader.set_exception(why)
+                return
+            self.post(frame("ping"))
 
     def _turned_away(self, answer: Frame | None) -> None:
         """Raises: WireError."""
