@@ -12,6 +12,7 @@ from worker.errors import ConfigError, TurnError
 from worker.log import complain
 from worker.loop import Loop
 from worker.runtimes.base import Runtime
+from worker.signals import Signals
 
 USAGE = "usage: worker BASE_DIR (or CODESWARM_BASE_DIR)"
 
@@ -19,8 +20,8 @@ USAGE = "usage: worker BASE_DIR (or CODESWARM_BASE_DIR)"
 def main(arguments: list[str]) -> int:
     """Run a worker in its folder until it is told to end; the exit code.
 
-    0: told to end, or another process runs in this folder; 1: the system prompt failed or the
-    folder is gone; 2: the settings cannot be used.
+    0: told to end (see signals.py), or another process runs in this folder; 1: the system prompt
+    failed or the folder is gone; 2: the settings cannot be used.
     """
     if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
         return _complain(USAGE)
@@ -28,6 +29,7 @@ def main(arguments: list[str]) -> int:
     if not folder:
         return _complain(USAGE)
     base = Path(folder).absolute()
+    signals = Signals()
     try:
         lock = identity.FolderLock(base)
     except identity.AlreadyRunning as error:
@@ -36,10 +38,10 @@ def main(arguments: list[str]) -> int:
     except OSError as error:
         return _complain(f"{base}: {error.strerror}")
     with lock:
-        return _live(base)
+        return _live(base, signals)
 
 
-def _live(base: Path) -> int:
+def _live(base: Path, signals: Signals) -> int:
     earlier = identity.write_identity(base)
     try:
         settings = config.load(base, os.environ)
@@ -47,7 +49,7 @@ def _live(base: Path) -> int:
         children.become_subreaper()
         if earlier:
             _end_orphans()
-        return Loop(settings, runtime, dict(os.environ)).run()
+        return Loop(settings, runtime, dict(os.environ), signals).run()
     except (ConfigError, TurnError) as error:
         return _complain(str(error))
 

@@ -148,6 +148,7 @@ _USER: dict[str, Any] = {
         "base_branch": _branch_text,
         "base_commit": _matches(_OID),
         "dependencies": [_HEAD],
+        "previous?": _HEAD,
         "attempt_ref?": _ref,
         "branch?": _branch,
         "expected?": _expected,

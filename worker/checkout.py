@@ -195,6 +195,11 @@ class Checkout:
 
     # --- the end ----------------------------------------------------------------------------
 
+    def unlock(self) -> None:
+        """Take away what a git command of ours that was killed has left locked."""
+        for name in ("index.lock", "HEAD.lock"):
+            (self.places.git_dir / name).unlink(missing_ok=True)
+
     def show_agent(self) -> None:
         """Let the agent's git see HEAD, index and an unfinished merge."""
         self.agent.show(self.head, self.places.git_dir)

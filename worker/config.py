@@ -74,6 +74,9 @@ class Config:
     hint: Path | None = None
     """FIFO to poke after the outbox grew."""
     heartbeat_seconds: float = 1.0
+    poll_seconds: float = 0.0
+    """How often the inbox is looked at where nobody can poke a FIFO, as on a file system that
+    several hosts share; 0: its FIFO tells."""
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """What the agent's commands get beside the worker's own environment; secrets included."""
     secret_names: frozenset[str] | None = None
@@ -139,9 +142,14 @@ def load(base: Path, environ: MutableMapping[str, str]) -> Config:
         persona=_persona(_Reader(reader.table("persona"), "worker.json: persona")),
         hint=Path(hint) if hint else None,
         heartbeat_seconds=max(0.05, reader.number("heartbeatSeconds", 1.0)),
+        poll_seconds=_poll(reader.number("pollSeconds", 0.0)),
         env=take_env(base / "env"),
         secret_names=_secret_names(data.get("secretNames")),
     )
+
+
+def _poll(seconds: float) -> float:
+    return max(0.05, seconds) if seconds else 0.0
 
 
 def workspace_subdir(text: str) -> PurePosixPath:

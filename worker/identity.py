@@ -7,11 +7,13 @@ and ``boot`` the kernel's boot id, so that both together name one process for ev
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import time
 from pathlib import Path
+
+from worker.locks import lock
+from worker.log import complain
 
 _PATIENCE = 0.5  # seconds; somebody who only probes the lock holds it for an instant
 
@@ -34,7 +36,8 @@ class FolderLock:
         deadline = time.monotonic() + _PATIENCE
         while True:
             try:
-                fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if not lock(self._handle, wait=False):
+                    complain(f"{base}: no locks here, so a second worker would not be noticed")
                 return
             except BlockingIOError:
                 if time.monotonic() >= deadline:

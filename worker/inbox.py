@@ -54,6 +54,8 @@ class LineReader:
         except FileNotFoundError:
             return
         try:
+            if os.fstat(handle).st_size <= self._offset:
+                return
             while True:
                 chunk = os.pread(handle, CHUNK_BYTES, self._offset)
                 if not chunk:

@@ -52,6 +52,7 @@ class Integration:
         for head in self._work["merges"]:
             self._merged.append(self._merge(head))
         self._verify()
+        self._context.scope.agent_done()
         changes = self._checkout.changes(base, self._checkout.head)
         self._turn.publish(base, changes, self._merged)
         return self._answer or self._own_answer(base, [display(c.path) for c in changes])

@@ -8,7 +8,6 @@ import signal
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from worker import records
@@ -24,12 +23,13 @@ from worker.records import ControlPayload, ControlRecord
 from worker.runner import Runner
 from worker.runtimes.base import Runtime
 from worker.scope import Answer
-from worker.turn import STOPPED, Turns, lost
+from worker.signals import STOPPED, Notice, Signals
+from worker.turn import Turns, lost
 
-STOP_SECONDS = 8.0
-"""How long an interrupted turn may take to end."""
-
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+CUT_SECONDS = 1.5
+"""Of the time that a leaving worker has: what is left for its last words."""
+POLL_SECONDS = 0.25
+"""Between two looks at the inbox where there is no FIFO."""
 
 
 class Loop:
@@ -39,9 +39,12 @@ class Loop:
         config: its settings.
         runtime: its agent.
         environ: the process environment.
+        signals: what tells it to leave.
     """
 
-    def __init__(self, config: Config, runtime: Runtime, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: Config, runtime: Runtime, environ: Mapping[str, str], signals: Signals
+    ) -> None:
         self._config = config
         self._runtime = runtime
         masker = Masker(config.secrets)
@@ -57,7 +60,9 @@ class Loop:
         self._exit_code: int | None = None
         self._draining = False
         self._announced = False
-        self._signalled = False
+        self._signals = signals
+        self._leave_by: float | None = None
+        self._poll = config.poll_seconds
         self._reason = ""
         self._complaint = ""
         self._folder = config.base.stat().st_ino
@@ -66,26 +71,26 @@ class Loop:
             "approval": self._approve,
             "steer": self._steer,
             "drain": self._drain,
-            "shutdown": lambda payload: self._stop(payload.get("reason") or STOPPED),
+            "shutdown": lambda payload: self._leave(
+                Notice(payload.get("reason") or STOPPED.reason, STOPPED.seconds)
+            ),
         }
 
     def run(self) -> int:
         """Live until told to end; the exit code."""
         config = self._config
-        for number in _SIGNALS:
-            signal.signal(number, self._on_signal)
-        signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.set_wakeup_fd(self._wakeup)
         config.inbox.parent.mkdir(parents=True, exist_ok=True)
-        wake = open_wake(config.wake)
         selector = selectors.DefaultSelector()
-        selector.register(wake, selectors.EVENT_READ)
         selector.register(self._note, selectors.EVENT_READ)
+        wake = self._open_wake()
+        if wake is not None:
+            selector.register(wake, selectors.EVENT_READ)
         self._beat()
         self._begin()
         next_beat = time.monotonic() + config.heartbeat_seconds
         while self._exit_code is None:
-            ready = selector.select(max(0.0, next_beat - time.monotonic()))
+            ready = selector.select(self._pause(next_beat))
             for key, _ in ready:
                 self._clear(key.fd)
             if time.monotonic() >= next_beat:
@@ -94,6 +99,27 @@ class Loop:
             self._look()
         self._end()
         return self._exit_code
+
+    def _open_wake(self) -> int | None:
+        """The FIFO that tells of new mail, if there is to be one and there can be."""
+        if not self._poll:
+            try:
+                return open_wake(self._config.wake)
+            except OSError as error:
+                self._complain(f"no FIFO for the inbox, it is looked at instead: {error}")
+                self._poll = POLL_SECONDS
+        return None
+
+    def _pause(self, next_beat: float) -> float:
+        """Seconds until something is due."""
+        now = time.monotonic()
+        pauses = [next_beat - now]
+        if self._poll:
+            pauses.append(self._poll)
+        if self._leave_by is not None:
+            cut = self._leave_by - CUT_SECONDS
+            pauses.append((cut if now < cut else self._leave_by) - now)
+        return max(0.0, min(pauses))
 
     # --- beginning and end ------------------------------------------------------------------
 
@@ -132,26 +158,54 @@ class Loop:
         self._outbox.close()
 
     def _stop(self, reason: str, exit_code: int = 0) -> None:
-        """Interrupt what runs and leave."""
-        if not self._runner.stop(reason, STOP_SECONDS):
+        """Interrupt what runs and leave, whatever becomes of its work."""
+        if not self._runner.stop(reason, STOPPED.seconds):
             complain("the turn did not end in time")
         self._reason = reason
         self._exit_code = exit_code
+
+    def _leave(self, notice: Notice) -> None:
+        """Take nothing more, have the running turn save its work, then leave.
+
+        The loop and its heartbeat go on meanwhile.  Told once more, there may be less time.
+        """
+        leave_by = time.monotonic() + notice.seconds
+        if self._leave_by is None:
+            self._reason = notice.reason
+            self._tell("draining", reason=notice.reason)
+            self._flush()
+        else:
+            leave_by = min(leave_by, self._leave_by)
+        self._leave_by = leave_by
+        self._runner.end(self._reason, leave_by - CUT_SECONDS)
+
+    def _go_on_leaving(self, leave_by: float) -> None:
+        now = time.monotonic()
+        if self._runner.ended:
+            self._exit_code = 0
+        elif now >= leave_by:
+            complain("the turn did not end in time")
+            self._exit_code = 0
+        elif now >= leave_by - CUT_SECONDS:
+            self._runner.interrupt(None, self._reason)
 
     # --- one round --------------------------------------------------------------------------
 
     def _look(self) -> None:
         """Take in what is new, and see whether it is time to leave."""
-        if self._signalled:
-            self._stop(STOPPED)
-        elif self._runner.died:
+        for notice in self._signals.take():
+            self._leave(notice)
+        if self._leave_by is not None:
+            self._go_on_leaving(self._leave_by)
+            return
+        if self._runner.died:
             self._stop("TurnsFailed", exit_code=1)
         if self._exit_code is None:
             self._read()
         if self._exit_code is None and not self._announced:
             self._after_system_prompt()
         if self._exit_code is None and self._draining and self._runner.idle:
-            self._stop(STOPPED)
+            self._stop(STOPPED.reason)
 
     def _after_system_prompt(self) -> None:
         done = self._runner.system_prompt_done
@@ -176,7 +230,7 @@ class Loop:
                 self._control(found)
             elif not self._draining:
                 self._runner.submit(found)
-            if self._exit_code is not None:
+            if self._exit_code is not None or self._leave_by is not None:
                 return
 
     def _report(self, fault: Fault) -> None:
@@ -254,9 +308,6 @@ class Loop:
             os.read(handle, 4096)
         except BlockingIOError:
             pass
-
-    def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._signalled = True
 
     def _nudge(self) -> None:
         """Wake the loop (any thread)."""

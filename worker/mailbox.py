@@ -5,17 +5,18 @@ The controller's side uses this too, for inboxes.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import stat
 from pathlib import Path
+
+from worker.locks import lock
 
 MAX_LINE_BYTES = 8 << 20
 """Longer lines of an inbox are skipped by its reader."""
 
 
 def append_line(path: Path, line: bytes, *, durable: bool = False) -> None:
-    """Append one record with a single write, under the file's lock.
+    """Append one record with a single write, under the file's lock where there are locks.
 
     A file that does not end in a newline gets one first, so that a line torn by a crash costs
     only itself.
@@ -33,7 +34,7 @@ def append_line(path: Path, line: bytes, *, durable: bool = False) -> None:
         path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
     )
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        lock(handle, wait=True)
         data = memoryview(b"\n" + line + b"\n" if is_torn(handle) else line + b"\n")
         while data:
             data = data[os.write(handle, data) :]

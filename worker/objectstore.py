@@ -7,7 +7,6 @@ commit and all it reaches are there (a fetch that is killed may leave half of it
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from worker.errors import TurnError
 from worker.git import Git, GitError, config_text
+from worker.locks import lock
 from worker.records import DependencyRef, MergeRef, RepositoryRef
 from worker.trees import remove_tree
 
@@ -70,18 +70,32 @@ class ObjectStore:
             if missing:
                 self._fetch_heads(missing, remote)
 
+    def offer(self, head: DependencyRef, remote: Remote) -> bool:
+        """Have a commit here that would be of use; whether it is. That it cannot be had is no harm.
+
+        Raises: Interrupted, OSError.
+        """
+        if self._has(head["commit"]):
+            return True
+        try:
+            with self._lock():
+                self._fetch_heads([head], remote)
+        except TurnError:
+            return False
+        return True
+
     def _has(self, commit: str) -> bool:
         return (self.path / "have" / commit).exists()
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        lock = self.path.with_name(self.path.name + ".lock")
-        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        path = self.path.with_name(self.path.name + ".lock")
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             while True:
                 try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    lock(handle, wait=False)
                     break
                 except BlockingIOError:
                     self._git.scope.sleep(_LOCK_PAUSE)

@@ -85,8 +85,11 @@ class ProjectTurn:
 
         Raises: TurnError, Interrupted, OSError.
         """
+        previous = self.repository.get("previous")
         with self._remote() as remote:
             self._store.provide(self.repository, heads, remote)
+            if previous is not None:
+                self._store.offer(previous, remote)
         self.checkout.start(self.repository["base_commit"])
         self.start = self.checkout.head
 
@@ -126,6 +129,22 @@ class ProjectTurn:
         changes = self.checkout.commit(self.start, commit_message(self.task))
         self.publish(self.repository["base_commit"], changes)
 
+    def keep(self) -> str:
+        """Commit what an interrupted agent left, push it to the attempt's own ref alone, and report
+        it; what to say of it.
+
+        Raises: TurnError, Interrupted, OSError.
+        """
+        if not self.start or "attempt_ref" not in self.repository:
+            return ""
+        self.checkout.unlock()
+        self.take_over()
+        changes = self.checkout.commit(self.start, commit_message(self.task, unfinished=True))
+        if self.checkout.head == self.start:
+            return "; it had changed nothing"
+        self.publish(self.repository["base_commit"], changes, finished=False)
+        return f"; its work so far is {self.checkout.head[:12]}"
+
     def take_over(self) -> None:
         """Take over what the agent left; skills of its persona that it committed are told.
 
@@ -140,31 +159,40 @@ class ProjectTurn:
             told = {"class": "persona", "message": message, "will_retry": False}
             self._emit(records.AGENT_ERROR, told)
 
-    def publish(self, base: str, changes: Sequence[Change], merges: Sequence[Merged] = ()) -> None:
+    def publish(
+        self,
+        base: str,
+        changes: Sequence[Change],
+        merges: Sequence[Merged] = (),
+        *,
+        finished: bool = True,
+    ) -> None:
         """Push the head and report it.
 
         Args:
             base: the commit to name as base.
             changes: what to report as changed files.
             merges: what was integrated.
+            finished: whether the task's branch moves too, not only the attempt's own ref.
 
         Raises: TurnError, Interrupted.
         """
-        head = self.checkout.head
+        head, repository = self.checkout.head, self.repository.copy()
+        if not finished:
+            repository.pop("branch", None)
         told: dict[str, Any] = {
             "base_commit": base,
             "head_commit": head,
-            "attempt_ref": self.repository.get("attempt_ref"),
-            "branch": self.repository.get("branch"),
+            "attempt_ref": repository.get("attempt_ref"),
+            "branch": repository.get("branch"),
             "files_changed": [display(change.path) for change in changes[:MAX_FILES]],
             "files_changed_count": len(changes),
             "merges": [vars(merge) for merge in merges] if merges else None,
         }
         try:
             with self._remote() as remote:
-                told["pushed"] = push(
-                    self.checkout.git, self.repository, head, remote, hide=not merges
-                )
+                hide = finished and not merges
+                told["pushed"] = push(self.checkout.git, repository, head, remote, hide=hide)
         except TurnError as error:
             if error.kind == "branch_conflict":  # the attempt's own ref has the work
                 self._report({**told, "pushed": True, "branch": None})
@@ -175,9 +203,11 @@ class ProjectTurn:
         self._emit(records.TASK_COMPLETE, {k: v for k, v in told.items() if v is not None})
 
 
-def commit_message(task: records.TaskRef) -> str:
+def commit_message(task: records.TaskRef, *, unfinished: bool = False) -> str:
     """The message of what the worker commits for an agent."""
     title = " ".join((task.get("title") or task["name"]).split())[:MAX_TITLE]
+    if unfinished:
+        title += " (unfinished)"
     return f"{title}\n\nCodeswarm-Task: {task['uid']}\n"
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import shlex
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from worker.errors import TurnError
 from worker.git import Git, display
+from worker.locks import lock
 from worker.objectstore import Remote
 from worker.records import RepositoryRef
 
@@ -166,10 +166,11 @@ def _alone(folder: Path) -> Iterator[bool]:
     """Whether no other worker is at this here; a lock on the folder leaves no file behind."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield True
-    except BlockingIOError:
-        yield False
+        try:
+            alone = lock(handle, wait=False)
+        except BlockingIOError:
+            alone = False
+        yield alone
     finally:
         os.close(handle)
 

@@ -38,6 +38,7 @@ class RepositoryRef(TypedDict):
     base_branch: str
     base_commit: str
     dependencies: list[DependencyRef]
+    previous: NotRequired[DependencyRef]  # an earlier attempt's work: to be at hand, not merged
     attempt_ref: NotRequired[str]  # refs/codeswarm/<task-uid>/<attempt>; absent: nothing is pushed
     branch: NotRequired[str]  # codeswarm/<project>/<task>, without refs/heads/
     expected: NotRequired[str]  # the branch's value at the attempt's start, "" when absent
@@ -107,7 +108,8 @@ class ControlRecord(TypedDict):
 
 THREAD_STATUS = "thread_status"
 """``{status: starting|idle|active|waiting_approval|draining|stopped, reason?, pid?}``;
-``idle`` after the start (and the system prompt's turn) means: ready for prompts."""
+``idle`` after the start (and the system prompt's turn) means: ready for prompts; ``draining`` with
+a reason (TimeLimit, Stopped): it was told so from outside, and takes no more of them."""
 TURN_STARTED = "turn_started"
 """``{attempt}``: the injection is accepted; it will never start a second time."""
 TASK_STARTED = "task_started"
@@ -137,7 +139,9 @@ files_changed (first 200), files_changed_count, merges?: [{task, commit, state}]
 TURN_COMPLETE = "turn_complete"
 """``{status: completed|failed|interrupted, answer (the final assistant text, at most 64 KiB),
 error?: {class: task|infrastructure|quota|overloaded|auth|branch_conflict|interrupted, message,
-retry_after_seconds?}, reason?}``: always the last record of an injection."""
+retry_after_seconds?}, reason?}``: always the last record of an injection.  An interrupted one has
+the ``reason`` of whoever asked for it; after TimeLimit and Stopped a ``task_complete`` before it
+says where the unfinished work was pushed."""
 AGENT_ERROR = "agent_error"  # {class, message, will_retry, reason?}
 SESSION_TRACE = "session_trace"
 """``{direction: "->" (to the agent)|"<-", text (at most 64 KiB characters), cut?: characters left

@@ -35,7 +35,7 @@ class Runner:
         turns: carries out one.
         runtime: the agent, for steering.
         on_rest: called from the turn's thread when it has nothing left to do and somebody waits
-            for that (``leave``), and after the system prompt's turn.
+            for that (``leave``, ``end``), and after the system prompt's turn.
     """
 
     def __init__(self, turns: TurnsLike, runtime: Runtime, on_rest: Callable[[], None]) -> None:
@@ -103,6 +103,24 @@ class Runner:
         with self._changed:
             self._leaving = True
 
+    @property
+    def ended(self) -> bool:
+        """Whether the thread does not run (any more)."""
+        return not self._thread.is_alive()
+
+    def end(self, reason: str, save_by: float) -> None:
+        """Have the running turn save its work and end, drop what waits, end the thread.
+
+        Args:
+            reason: for the interrupted turn.
+            save_by: until when it may save its work (``time.monotonic()``).
+        """
+        scope = self._drop_waiting()
+        if scope is not None:
+            scope.interrupt(reason, save_by)
+            if scope.interrupted:
+                self._runtime.interrupt()
+
     def stop(self, reason: str, timeout: float) -> bool:
         """Interrupt the running turn, drop what waits, end the thread; whether it ended in time.
 
@@ -110,16 +128,20 @@ class Runner:
             reason: for the interrupted turn.
             timeout: seconds.
         """
-        with self._changed:
-            self._stopping = True
-            self._waiting.clear()
-            self._changed.notify()
-            scope = self._scope
+        scope = self._drop_waiting()
         if scope is not None:
             scope.interrupt(reason)
             self._runtime.interrupt()
         self._thread.join(timeout)
         return not self._thread.is_alive()
+
+    def _drop_waiting(self) -> TurnScope | None:
+        """Begin nothing more; what runs."""
+        with self._changed:
+            self._stopping = True
+            self._waiting.clear()
+            self._changed.notify()
+            return self._scope
 
     # --- the turn's thread ------------------------------------------------------------------
 
@@ -131,6 +153,7 @@ class Runner:
         while True:
             record = self._next()
             if record is None:
+                self._on_rest()
                 return
             scope = self._scope
             reason = self._cancelled.pop(record["injection_id"], None)

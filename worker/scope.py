@@ -67,6 +67,8 @@ class TurnScope:
         self._watcher: Callable[[], None] = lambda: None
         self._spawned = False
         self._agent_done = False
+        self._save_by: float | None = None
+        self._saving = False
 
     def agent_done(self) -> None:
         """The agent has done its part: what only keeps it from spending more ends nothing now."""
@@ -83,11 +85,23 @@ class TurnScope:
             self._watcher = watcher
         watcher()
 
-    def interrupt(self, reason: str) -> None:
-        """End the turn as soon as possible (any thread); only the first reason counts."""
+    def interrupt(self, reason: str, save_by: float | None = None) -> None:
+        """End the turn as soon as possible (any thread); only the first reason counts.
+
+        Args:
+            save_by: until then (``time.monotonic()``) it may still save its work, see ``save``; a
+                turn that only commits and pushes by now is not disturbed at all.  None: it may not.
+        """
         with self._changed:
             if self._agent_done and reason in SPENDING:
                 return
+            if save_by is None:
+                self._save_by = None
+            else:
+                earlier = self._save_by
+                self._save_by = save_by if earlier is None else min(save_by, earlier)
+                if self._agent_done or self._saving:
+                    return
             if self._reason is None:
                 self._reason = reason
             self._changed.notify_all()
@@ -95,6 +109,17 @@ class TurnScope:
         watcher()
         if self._spawned:
             kill_descendants(self._spared())
+
+    def save(self) -> bool:
+        """Let the interrupted turn start processes once more, to save its work; whether it may.
+
+        Call it once everything that the agent had started is gone.  Another interruption ends it.
+        """
+        with self._changed:
+            if self._save_by is None or time.monotonic() >= self._save_by:
+                return False
+            self._reason, self._saving = None, True
+            return True
 
     def answer(self, request_id: str, answer: Answer) -> None:
         """Give the answer to a question (any thread), asked already or not; the first counts."""

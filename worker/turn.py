@@ -18,6 +18,7 @@ from worker.outbox import Outbox
 from worker.records import UserRecord
 from worker.runtimes.base import Runtime, TurnContext
 from worker.scope import TurnScope
+from worker.signals import REASONS
 from worker.skills import Skills
 
 if TYPE_CHECKING:  # slow to load, and not needed for prompts without a repository
@@ -27,9 +28,6 @@ if TYPE_CHECKING:  # slow to load, and not needed for prompts without a reposito
 MAX_ANSWER_BYTES = 64 << 10
 MAX_TRACE_CHARS = 64 << 10
 CAPTURE_VARIABLE = "CODESWARM_CAPTURE_ALL_SESSION"
-
-STOPPED = "Stopped"
-"""Reason of turns that ended because the worker had to."""
 
 
 class Turns:
@@ -59,6 +57,7 @@ class Turns:
         self._masker = masker or Masker(config.secrets)
         self._skills = Skills(config.persona.skills)
         self._identity: Identity | None = None
+        self._keep: Callable[[], str] | None = None
 
     def run(self, record: UserRecord, scope: TurnScope) -> bool:
         """Carry out a user record; whether the turn completed.
@@ -99,6 +98,7 @@ class Turns:
 
     def _end(self, scope: TurnScope, work: Callable[[], str]) -> dict[str, Any]:
         """Do the work and clean up after it: the data of ``turn_complete``."""
+        self._keep = None
         try:
             end: dict[str, Any] = {"status": "completed", "answer": tail(work())}
         except Interrupted as stop:
@@ -112,9 +112,26 @@ class Turns:
         except Exception as error:
             complain(traceback.format_exc())
             end = _failed("infrastructure", f"the worker failed: {type(error).__name__}: {error}")
-        if not scope.sweep():
+        swept = scope.sweep()
+        if not swept:
             complain("processes of the turn did not end in time")
+        if swept and end.get("reason") in REASONS:
+            end["error"]["message"] += self._save(scope)
         return end
+
+    def _save(self, scope: TurnScope) -> str:
+        """Put what an interrupted turn has done so far where it is durable; what to say of it."""
+        if self._keep is None or not scope.save():
+            return ""
+        try:
+            return self._keep()
+        except Interrupted:
+            return "; there was no time to keep its work"
+        except (TurnError, OSError) as error:
+            complain(f"the work of an interrupted turn is not kept: {error}")
+            return f"; its work could not be kept: {error}"
+        finally:
+            scope.sweep()
 
     # --- the work ---------------------------------------------------------------------------
 
@@ -225,6 +242,7 @@ class Turns:
             context.scope.sweep()
             return answer
 
+        self._keep = turn.keep
         return Integration(turn, work, context, ask).run()
 
     def _task(self, record: UserRecord, turn: ProjectTurn, context: TurnContext) -> str:
@@ -233,6 +251,7 @@ class Turns:
         names = [path.decode("utf-8", "backslashreplace") for path in conflicts]
         told = {"base_commit": base, **({"conflicts": names} if names else {})}
         context.emit(records.TASK_STARTED, told)
+        self._keep = turn.keep
         prompt = _conflict_note(names) + record["content"]
         answer = self._prompt(prompt, context)
         context.scope.sweep()

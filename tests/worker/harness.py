@@ -217,6 +217,10 @@ class Repository:
     def show(self, commit: str, name: str) -> str:
         return git("show", f"{commit}:{name}", cwd=self.path)
 
+    def log(self, commit: str) -> str:
+        """A commit's message."""
+        return git("log", "-1", "--format=%B", commit, cwd=self.path)
+
     def files(self, commit: str) -> list[str]:
         return git("ls-tree", "-r", "--name-only", commit, cwd=self.path).splitlines()
 

@@ -66,6 +66,24 @@ def test_mail_is_found_without_the_hint(make_worker: Make) -> None:
     assert worker.outcome("u.1")["status"] == "completed"
 
 
+def test_an_inbox_that_nobody_can_poke_is_polled(make_worker: Make) -> None:
+    worker = make_worker(heartbeatSeconds=60, pollSeconds=0.05).start()
+    assert not (worker.inbox.parent / "wake").exists()
+    for number in range(3):
+        with worker.inbox.open("ab") as file:
+            file.write(json.dumps(user("hello", f"u.{number}")).encode() + b"\n")
+        assert worker.outcome(f"u.{number}")["status"] == "completed"
+
+
+def test_without_a_fifo_the_inbox_is_polled(make_worker: Make) -> None:
+    worker = make_worker(heartbeatSeconds=60)
+    worker.inbox.parent.mkdir(parents=True)
+    (worker.inbox.parent / "wake" / "taken").mkdir(parents=True)
+    worker.start()
+    assert worker.ask("hello")["status"] == "completed"
+    assert "no FIFO" in worker.log()
+
+
 def test_a_second_process_for_the_folder_leaves_at_once(worker: Worker) -> None:
     assert worker.process is not None
     first = worker.process

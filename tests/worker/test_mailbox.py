@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from worker.identity import FolderLock
+from worker.locks import NO_LOCKS
 from worker.mailbox import MAX_LINE_BYTES, append_line, open_wake, poke
 from worker.outbox import Outbox
 
@@ -22,6 +24,20 @@ def test_an_appended_line_ends_in_a_newline_and_is_private(tmp_path: Path) -> No
     append_line(path, b'{"b":2}', durable=True)
     assert path.read_bytes() == b'{"a":1}\n{"b":2}\n'
     assert path.stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("number", sorted(NO_LOCKS))
+def test_lines_are_appended_where_there_are_no_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def flock(handle: int, how: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("worker.locks.fcntl.flock", flock)
+    append_line(tmp_path / "box", b"{}")
+    assert (tmp_path / "box").read_bytes() == b"{}\n"
+    with FolderLock(tmp_path):
+        pass
 
 
 def test_a_torn_line_costs_only_itself(tmp_path: Path) -> None:

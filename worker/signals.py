@@ -1,0 +1,52 @@
+"""Orders to leave that come as signals, noted from the first moment of the process on.
+
+``SIGUSR1`` says that the node's time is almost up: a batch system sends it some time before it
+ends the job.  ``SIGTERM`` and ``SIGINT`` say: leave now.  How soon they are followed by SIGKILL
+is the sender's affair, so the running turn gets only so many seconds to save its work.
+"""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from types import FrameType
+
+
+@dataclass(frozen=True)
+class Notice:
+    """One order to leave."""
+
+    reason: str
+    """Goes into ``turn_complete`` and ``thread_status``."""
+    seconds: float
+    """How long the turn may take to save its work and end."""
+
+
+TIME_LIMIT = Notice("TimeLimit", 20.0)
+STOPPED = Notice("Stopped", 8.0)
+REASONS = frozenset({TIME_LIMIT.reason, STOPPED.reason})
+"""A turn that ends for one of these has done nothing wrong: its work is kept."""
+
+_NOTICES = {
+    signal.SIGUSR1: TIME_LIMIT,
+    signal.SIGTERM: STOPPED,
+    signal.SIGINT: STOPPED,
+}
+
+
+class Signals:
+    """Takes over the process's signals; make it in the main thread, before anything else."""
+
+    def __init__(self) -> None:
+        self._came: list[Notice] = []
+        for number in _NOTICES:
+            signal.signal(number, self._note)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+
+    def take(self) -> list[Notice]:
+        """What came since the last call, in order."""
+        came, self._came = self._came, []
+        return came
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self._came.append(_NOTICES[signal.Signals(number)])
