@@ -19,7 +19,7 @@ from worker.environ import clean_environ
 from worker.errors import TurnError
 from worker.scope import TurnScope
 
-_FIXED = {
+FIXED = {
     "GIT_ALLOW_PROTOCOL": "file:git:ssh:http:https",
     "GIT_EDITOR": ":",
     "GIT_LFS_SKIP_SMUDGE": "1",
@@ -75,7 +75,7 @@ class GitError(TurnError):
     """A git command failed."""
 
     def __init__(self, command: str, exit_code: int, errors: str) -> None:
-        said = _last_lines(errors) or f"exit code {exit_code}"
+        said = last_lines(errors) or f"exit code {exit_code}"
         super().__init__("infrastructure", f"git {command}: {said}")
         self.exit_code = exit_code
 
@@ -108,7 +108,7 @@ class Git:
     ) -> None:
         self.scope = scope
         self.git_dir = git_dir
-        self._env = {**clean_environ(environ), **_FIXED, "GIT_DIR": str(git_dir), **(extra or {})}
+        self._env = {**clean_environ(environ), **FIXED, "GIT_DIR": str(git_dir), **(extra or {})}
 
     def run(
         self,
@@ -169,7 +169,7 @@ def real_path(root: Path, path: bytes) -> Path:
     return root / os.fsdecode(path)
 
 
-def _last_lines(errors: str) -> str:
+def last_lines(errors: str) -> str:
     """The lines of git's complaint that say most."""
     lines = [line.strip() for line in errors.splitlines() if line.strip()]
     told = [line for line in lines if line.startswith(("fatal:", "error:", "remote:"))]

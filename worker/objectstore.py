@@ -1,5 +1,8 @@
 """The shared object store of one project on one host: fetched once, used by all its workers.
 
+Where workers do not reach the user's repository, the store itself is their repository: what a
+turn needs was put into it before (worker/attendant/stores.py), and results are pushed to it.
+
 A bare repository that only grows: no gc, nothing is pruned.  ``have/<commit>`` says that the
 commit and all it reaches are there (a fetch that is killed may leave half of it), and
 ``refs/base/<commit>`` tells git so for base commits, to make the next fetch small.
@@ -8,6 +11,7 @@ commit and all it reaches are there (a fetch that is killed may leave half of it
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,7 +23,12 @@ from worker.locks import lock
 from worker.records import DependencyRef, MergeRef, RepositoryRef
 from worker.trees import remove_tree
 
+VISIBLE_SECONDS = 60.0
+"""As long may a shared file system take to show here what was written on another host: NFS keeps
+what it knows of a folder for up to so long (``acdirmax``, nfs(5))."""
+
 _LOCK_PAUSE = 0.01  # seconds
+_LOOK_PAUSE = 1.0
 
 
 @dataclass(frozen=True)
@@ -60,6 +69,9 @@ class ObjectStore:
         Raises: TurnError, Interrupted, OSError.
         """
         base = repository["base_commit"]
+        if remote.url == str(self.path):
+            self._await([base, *(head["commit"] for head in heads)])
+            return
         if self._has(base) and all(self._has(head["commit"]) for head in heads):
             return
         with self._lock():
@@ -83,6 +95,35 @@ class ObjectStore:
         except TurnError:
             return False
         return True
+
+    def _await(self, commits: Sequence[str]) -> None:
+        """Wait until this host sees commits that were put here from another one."""
+        end = time.monotonic() + VISIBLE_SECONDS
+        while not self._sees(commits):
+            if time.monotonic() > end:
+                raise TurnError(
+                    "infrastructure",
+                    f"the store {self.path} does not have what was sent to it; it is sent again "
+                    "with the next attempt",
+                )
+            self._git.scope.sleep(_LOOK_PAUSE)
+            self._look_anew()
+
+    def _sees(self, commits: Sequence[str]) -> bool:
+        if not all(map(self._has, commits)):
+            return False
+        walk = ("rev-list", "--no-walk", "--quiet", *commits)
+        return self._git.run(*walk, ok=(0, 128)).exit_code == 0
+
+    def _look_anew(self) -> None:
+        """Change the folders that git lists, so that this host forgets what it knew of them."""
+        for folder in (self.path / "have", self.objects / "pack"):
+            probe = folder / f".look-{os.getpid()}"
+            try:
+                probe.touch()
+                probe.unlink()
+            except OSError:
+                continue
 
     def _has(self, commit: str) -> bool:
         return (self.path / "have" / commit).exists()

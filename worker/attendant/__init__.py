@@ -1,0 +1,1 @@
+"""What runs on a login host for a controller elsewhere: files, mail, commands, repositories."""
