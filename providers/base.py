@@ -150,13 +150,21 @@ class RemoteStores(Protocol):
         ...
 
     async def get(
-        self, swarm: SwarmHandle, store: str, ref: str, known: Collection[str], bundle: Path
+        self,
+        swarm: SwarmHandle,
+        store: str,
+        ref: str,
+        known: Collection[str],
+        bundle: Path,
+        *,
+        limit: int,
     ) -> None:
         """Write a bundle file on this machine that holds a ref, less what ``known`` reach.
 
         The ref's own commit is always in it; commits that are not known there are ignored.
+        ``limit`` is the file's greatest size in bytes: what comes from there is not trusted.
 
-        Raises: ProviderError (``RefNotFound``), ProviderUnreachable.
+        Raises: ProviderError (``RefNotFound``, ``BundleTooLarge``), ProviderUnreachable.
         """
         ...
 

@@ -147,10 +147,17 @@ class FencedStores:
         await self._inner.put(swarm, store, bundle, commits)
 
     async def get(
-        self, swarm: SwarmHandle, store: str, ref: str, known: Collection[str], bundle: Path
+        self,
+        swarm: SwarmHandle,
+        store: str,
+        ref: str,
+        known: Collection[str],
+        bundle: Path,
+        *,
+        limit: int,
     ) -> None:
         """As ``RemoteStores.get``."""
-        await self._inner.get(swarm, store, ref, known, bundle)
+        await self._inner.get(swarm, store, ref, known, bundle, limit=limit)
 
     async def discard(self, swarm: SwarmHandle, store: str) -> None:
         """As ``RemoteStores.discard``."""
