@@ -1,4 +1,7 @@
-"""``python -m worker BASE_DIR`` or ``python worker-....pyz BASE_DIR``: one worker's process."""
+"""``python -m worker BASE_DIR`` or ``python worker-....pyz BASE_DIR``: one worker's process.
+
+``attendant ROOT`` and ``transfer ROOT`` in place of a folder work for a controller on a login host.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ from worker.runtimes.base import Runtime
 from worker.signals import Signals
 
 USAGE = "usage: worker BASE_DIR (or CODESWARM_BASE_DIR)"
+_FOR_CONTROLLERS = ("attendant", "transfer")
 
 
 def main(arguments: list[str]) -> int:
@@ -23,6 +27,10 @@ def main(arguments: list[str]) -> int:
     0: told to end (see signals.py), or another process runs in this folder; 1: the system prompt
     failed or the folder is gone; 2: the settings cannot be used.
     """
+    if len(arguments) == 2 and arguments[0] in _FOR_CONTROLLERS:
+        from worker.attendant.main import main as attend
+
+        return attend(arguments[0], arguments[1])
     if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
         return _complain(USAGE)
     folder = arguments[0] if arguments else os.environ.get(config.BASE_VARIABLE)

@@ -13,9 +13,11 @@ import struct
 import time
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, BinaryIO
 
 PROTOCOL = 1
+MAGIC = b"codeswarm: frames follow"
+"""The line after which frames come where a login's greetings may come first."""
 MAX_HEAD = 64 * 1024
 """Bytes of the JSON object that says what a frame is."""
 MAX_BODY = 12 * 1024 * 1024
@@ -98,19 +100,31 @@ async def read(reader: asyncio.StreamReader) -> Frame | None:
     timer = asyncio.get_running_loop().call_later(FRAME_SECONDS, reader.set_exception, late)
     try:
         lengths = first + await reader.readexactly(_LENGTHS.size - 1)
-        head_size, body_size = _LENGTHS.unpack(lengths)
-        if head_size > MAX_HEAD or body_size > MAX_BODY:
-            raise WireError("a frame claims to be larger than frames may be")
+        head_size, body_size = _sizes(lengths)
         head = await reader.readexactly(head_size)
         body = await reader.readexactly(body_size) if body_size else b""
     except asyncio.IncompleteReadError as error:
         raise WireError("the stream ended within a frame") from error
     finally:
         timer.cancel()
-    told = _parse(head)
-    if not isinstance(told, dict):
-        raise WireError("a frame must begin with a JSON object")
-    return Frame(told, body)
+    return _frame(head, body)
+
+
+def read_blocking(stream: BinaryIO) -> Frame | None:
+    """The next message, waiting as long as it takes; None at the end of the stream.
+
+    Raises: WireError, OSError.
+    """
+    lengths = stream.read(_LENGTHS.size)
+    if not lengths:
+        return None
+    if len(lengths) < _LENGTHS.size:
+        raise WireError("the stream ended within a frame")
+    head_size, body_size = _sizes(lengths)
+    head, body = stream.read(head_size), stream.read(body_size)
+    if len(head) < head_size or len(body) < body_size:
+        raise WireError("the stream ended within a frame")
+    return _frame(head, body)
 
 
 async def frames(reader: asyncio.StreamReader) -> AsyncIterator[Frame]:
@@ -124,6 +138,20 @@ async def frames(reader: asyncio.StreamReader) -> AsyncIterator[Frame]:
         if time.monotonic() >= until:
             await asyncio.sleep(0)
             until = time.monotonic() + _TURN_SECONDS
+
+
+def _sizes(lengths: bytes) -> tuple[int, int]:
+    head_size, body_size = _LENGTHS.unpack(lengths)
+    if head_size > MAX_HEAD or body_size > MAX_BODY:
+        raise WireError("a frame claims to be larger than frames may be")
+    return head_size, body_size
+
+
+def _frame(head: bytes, body: bytes) -> Frame:
+    told = _parse(head)
+    if not isinstance(told, dict):
+        raise WireError("a frame must begin with a JSON object")
+    return Frame(told, body)
 
 
 def _parse(data: bytes) -> Any:

@@ -1,0 +1,403 @@
+"""A login host that we work on: its attendant's calls, mail, and files there and back.
+
+The attendant (``worker.attendant``) is brought there, started, and started again after every cut;
+``docs/remote.md`` describes it.  What it says is not trusted: agents share its user.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as tokens
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from providers.base import ProviderError, ProviderUnreachable, Sink, SwarmHandle
+from providers.followings import Followings
+from providers.layout import swarm_parts
+from providers.link import Link, Peer, Stream
+from providers.remote_setup import Installed, Place, install, spoken
+from providers.remote_transfer import Transfer
+from providers.shell import Channel, Input, Shell
+from worker.paths import is_component
+from worker.wire import Frame, WireError, clean
+
+PATIENCE_SECONDS = 60.0
+"""How long a call waits for a connection that is being made."""
+LONGEST_PAUSE = 10.0
+PING_SECONDS = 15.0
+SILENCE_SECONDS = 45.0
+CALL_SECONDS = 30.0
+REMOVE_SECONDS = 600.0
+_GRACE = 10.0
+"""Beyond a deadline that the attendant keeps itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an attendant says of itself and its host."""
+
+    root: str
+    """Absolute."""
+    home: str
+    user: str
+    host: str
+    python: str
+    """Path of the Python that runs it."""
+    version: str
+    """Of that Python."""
+    worker: str
+    """Path of the file that holds the worker."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What a job's folder tells."""
+
+    job: str
+    prepared: bool
+    """All that a worker needs is there."""
+    claim: str | None
+    """Who has taken it up: what its batch script wrote."""
+    failure: tuple[str, str] | None
+    """Reason and message of why no worker could begin."""
+    begun: bool
+    """A worker began, and maybe ended."""
+    heartbeat: float | None
+    """As in ``JobStatus``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """What came of a command."""
+
+    code: int | None
+    """Exit status; negative: a signal; None: it runs on (``detached``)."""
+    out: str
+    err: str
+    timed_out: bool
+    cut: bool
+    """It said more than was kept."""
+
+
+class RemoteHost:
+    """One login host, user and root.
+
+    Args:
+        shell: a way to run programs there.
+        place: where, by the user's own words.
+    """
+
+    def __init__(self, shell: Shell, place: Place) -> None:
+        self.place = place
+        self._shell = shell
+        self._installed: Installed | None = None
+        self._facts: Facts | None = None
+        peer = Peer(
+            f"the attendant on {place.name}",
+            "ConnectionLost",
+            patience=PATIENCE_SECONDS,
+            longest_pause=LONGEST_PAUSE,
+            ping_seconds=PING_SECONDS,
+            silence_seconds=SILENCE_SECONDS,
+        )
+        self._link = Link(peer, self._open, 0, opened=self._opened, received=self._received)
+        self._followings = Followings(self._link.post)
+        self._background: set[asyncio.Task[Any]] = set()
+
+    def start(self, sink: Sink) -> None:
+        """Begin to connect and to follow; needs a running event loop."""
+        self._followings.sink = sink
+        self._link.start()
+
+    async def close(self) -> None:
+        """End the connection; what was begun there ends by itself. The host is then spent."""
+        self._followings.close()
+        await self._link.close()
+        for task in self._background:
+            task.cancel()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the attendant can be reached now, as far as is known."""
+        return self._link.connected
+
+    @property
+    def facts(self) -> Facts | None:
+        """What the attendant said of itself when it was reached last."""
+        return self._facts
+
+    async def known(self) -> Facts:
+        """The same, once it is reached. Raises: ProviderUnreachable."""
+        if self._facts is None:
+            await self.call("prepare", {}, effect=False)
+        if self._facts is None:
+            raise ProviderUnreachable("ConnectionLost", f"{self.place.name} does not greet")
+        return self._facts
+
+    async def call(
+        self, verb: str, arguments: Mapping[str, Any], *, seconds: float = CALL_SECONDS,
+        effect: bool = True,
+    ) -> Any:  # fmt: skip
+        """Ask the attendant to do something; its answer, not yet looked at.
+
+        Args:
+            verb: of ``worker.attendant.calls``.
+            arguments: JSON.
+            seconds: how long an answer is waited for.
+            effect: whether it changes anything.
+
+        Raises: ProviderError as the attendant tells it; ProviderUnreachable; with ``effect``
+            OutcomeUnknown.
+        """
+        return await self._link.call(verb, dict(arguments), seconds=seconds, effect=effect)
+
+    # --- jobs ------------------------------------------------------------------------------------
+
+    async def prepare(self) -> Facts:
+        """Make sure that the root can be written to.
+
+        Raises: ProviderError (``WorkspaceNotWritable``), ProviderUnreachable.
+        """
+        await self.call("prepare", {}, effect=False)
+        return await self.known()
+
+    async def make_job(self, swarm: SwarmHandle, job: str, files: Mapping[str, str]) -> bool:
+        """Make a job's folder with its mailbox and files; safe to repeat.
+
+        Args:
+            swarm: whose.
+            job: its name.
+            files: texts of ``worker.json``, ``env`` and ``batch.sh``.
+
+        Returns: whether a worker has claimed it already; then nothing was written.
+
+        Raises: ProviderError (``WorkspaceNotWritable``, ...), ProviderUnreachable, OutcomeUnknown.
+        """
+        told = await self.call("make_job", {**_of(swarm), "job": job, "files": dict(files)})
+        return isinstance(told, dict) and told.get("claimed") is True
+
+    async def jobs(self, swarm: SwarmHandle) -> list[JobFacts]:
+        """Every job of a swarm that has a folder. Raises: ProviderUnreachable, ProviderError."""
+        told = await self.call("jobs", _of(swarm), effect=False)
+        try:
+            return [_job(item) for item in told if is_component(item["job"])]
+        except (TypeError, KeyError, ValueError) as error:
+            raise self._nonsense("jobs") from error
+
+    async def deliver(
+        self,
+        swarm: SwarmHandle,
+        job: str,
+        index: int,
+        record: Mapping[str, Any],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
+        """As ``Provider.deliver``."""
+        told = {
+            **_of(swarm),
+            "job": job,
+            "index": index,
+            "record": dict(record),
+            "secrets": dict(secrets or {}),
+        }
+        await self.call("deliver", told)
+
+    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+        """Remove folders of jobs; None: of all, and the swarm's own. They must have ended.
+
+        Raises: ProviderError (``RemoveFailed``), ProviderUnreachable, OutcomeUnknown.
+        """
+        names = None if jobs is None else sorted(set(jobs))
+        await self.call("remove", {**_of(swarm), "jobs": names}, seconds=REMOVE_SECONDS)
+
+    # --- mail ------------------------------------------------------------------------------------
+
+    def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
+        """As ``Provider.follow``."""
+        self._followings.follow(job, {**_of(swarm), "index": index}, offset)
+
+    def unfollow(self, job: str) -> None:
+        """As ``Provider.unfollow``."""
+        self._followings.unfollow(job)
+
+    async def flush(self, job: str) -> None:
+        """As ``Provider.flush``. Raises: ProviderUnreachable."""
+        if self._followings.before_flush(job):
+            await self.call("flush", {"job": job}, effect=False)
+
+    # --- commands --------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        seconds: float = CALL_SECONDS,
+        effect: bool,
+        input: str | None = None,
+        env: Mapping[str, str | None] | None = None,
+        cwd: Sequence[str] | None = None,
+        lock: str | None = None,
+        detached: bool = False,
+    ) -> Ran:
+        """Run a command on the login host.
+
+        Args:
+            argv: the command and its arguments.
+            seconds: its deadline, at which it is killed with all of its session.
+            effect: whether it changes anything, so that a cut leaves that in doubt.
+            input: for its stdin.
+            env: added to the environment of a login; None takes a variable away.
+            cwd: components of a folder below the root.
+            lock: one that it inherits, and so keeps until its end.
+            detached: let it go on after its deadline.
+
+        Raises: ProviderError (``CommandNotFound``, ``LockLost``), ProviderUnreachable,
+            OutcomeUnknown.
+        """
+        told = {
+            "argv": list(argv),
+            "seconds": seconds,
+            "input": input,
+            "env": None if env is None else dict(env),
+            "cwd": None if cwd is None else list(cwd),
+            "lock": lock,
+            "detached": detached,
+        }
+        answer = await self.call("run", told, seconds=seconds + _GRACE, effect=effect)
+        try:
+            code, out, err = answer["code"], str(answer["out"]), str(answer["err"])
+            if code is not None and not isinstance(code, int):
+                raise TypeError
+            return Ran(code, clean(out), clean(err), bool(answer["timed_out"]), bool(answer["cut"]))
+        except (TypeError, KeyError) as error:
+            raise self._nonsense("run") from error
+
+    @asynccontextmanager
+    async def lock(self, *path: str, seconds: float = CALL_SECONDS) -> AsyncIterator[str]:
+        """Hold a lock, an flock(2) of a file below the root; its name, for ``run``.
+
+        A command that was started with it holds it on, also after the connection is cut.
+
+        Raises: ProviderError (``LockHeld``), ProviderUnreachable.
+        """
+        name = tokens.token_hex(8)
+        told = {"name": name, "path": list(path), "seconds": seconds}
+        try:
+            await self.call("lock", told, seconds=seconds + _GRACE, effect=False)
+            yield name
+        finally:
+            task = asyncio.create_task(self._unlock(name))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+            await asyncio.shield(task)
+
+    async def _unlock(self, name: str) -> None:
+        if self._link.connected:  # with a connection that was cut its locks are gone too
+            with suppress(ProviderError):
+                await self.call("unlock", {"name": name})
+
+    # --- files -----------------------------------------------------------------------------------
+
+    async def download(self, verb: str, arguments: Mapping[str, Any], path: Path) -> Any:
+        """Have a file from the host, under its name only when it is whole; the answer.
+
+        Raises: ProviderError, ProviderUnreachable; OSError of this side.
+        """
+        return await (await self._transfer(verb, arguments)).download(path)
+
+    async def upload(self, verb: str, arguments: Mapping[str, Any], path: Path) -> Any:
+        """Send a file to the host; the answer.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown; OSError of this side.
+        """
+        return await (await self._transfer(verb, arguments)).upload(path)
+
+    async def _transfer(self, verb: str, arguments: Mapping[str, Any]) -> Transfer:
+        await self.known()
+        installed = self._installed
+        if installed is None:
+            raise ProviderUnreachable("ConnectionLost", f"{self.place.name} was lost")
+        return Transfer(self._shell, installed, verb, arguments)
+
+    # --- the connection --------------------------------------------------------------------------
+
+    async def _open(self) -> Stream:
+        """Raises: ProviderError and its kinds, OSError."""
+        if self._installed is None:
+            self._installed = await install(self._shell, self.place)
+        channel = await self._shell.open(self._installed.argv("attendant"))
+        try:
+            await spoken(channel, self.place)
+        except BaseException:
+            channel.close()
+            self._installed = None  # its file or its Python may be gone: look again
+            raise
+        return Stream(channel.reader, _Writer(channel), channel)
+
+    def _opened(self, welcome: Frame) -> None:
+        """Raises: WireError."""
+        told = welcome.json()
+        names = ("root", "home", "user", "host", "python", "version", "worker")
+        if not isinstance(told, dict) or not all(isinstance(told.get(n), str) for n in names):
+            raise WireError("its greeting cannot be read")
+        self._facts = Facts(*(clean(told[name]) for name in names))
+        self._followings.opened()
+
+    def _received(self, message: Frame) -> None:
+        """Raises: WireError."""
+        if message.type == "records":
+            self._followings.records(message)
+
+    def _nonsense(self, verb: str) -> ProviderUnreachable:
+        return ProviderUnreachable(
+            "AttendantFailed", f"{verb}: what {self.place.name} answers cannot be read"
+        )
+
+
+class _Writer:
+    """A channel's input, which ends with the channel."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._input: Input = channel.writer
+
+    def write(self, data: bytes) -> None:
+        """Send, some time."""
+        self._input.write(data)
+
+    def get_write_buffer_size(self) -> int:
+        """Bytes that wait."""
+        return self._input.get_write_buffer_size()
+
+    def close(self) -> None:
+        """Let go of the attendant, which ends by itself."""
+        self._channel.close()
+
+
+def _of(swarm: SwarmHandle) -> dict[str, Any]:
+    return {"swarm": list(swarm_parts(swarm))}
+
+
+def _job(item: Mapping[str, Any]) -> JobFacts:
+    """Raises: TypeError, KeyError, ValueError."""
+    claim, told, heartbeat = item["claim"], item["failure"], item["heartbeat"]
+    if claim is not None and not isinstance(claim, str):
+        raise TypeError
+    return JobFacts(
+        item["job"],
+        item["prepared"] is True,
+        None if claim is None else clean(claim)[:200],
+        None if told is None else (_reason(told["reason"]), clean(str(told["message"]))[:4000]),
+        item["begun"] is True,
+        None if heartbeat is None else float(heartbeat),
+    )
+
+
+def _reason(text: Any) -> str:
+    """A condition's reason, whatever a file says."""
+    word = "".join(c for c in str(text) if c.isascii() and c.isalnum())[:64]
+    return word if word[:1].isupper() else "StartFailed"
