@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from providers.archive import archive_path, is_finished, packed
 from providers.base import ProviderError, ProviderUnreachable, Sink, SwarmHandle
 from providers.followings import Followings
 from providers.layout import swarm_parts
@@ -302,12 +303,34 @@ class RemoteHost:
 
     # --- files -----------------------------------------------------------------------------------
 
-    async def download(self, verb: str, arguments: Mapping[str, Any], path: Path) -> Any:
+    async def download(
+        self, verb: str, arguments: Mapping[str, Any], path: Path, *, limit: int | None = None
+    ) -> Any:
         """Have a file from the host, under its name only when it is whole; the answer.
 
-        Raises: ProviderError, ProviderUnreachable; OSError of this side.
+        ``limit`` is its greatest size in bytes.
+
+        Raises: ProviderError (``TooLarge``, ...), ProviderUnreachable; OSError of this side.
         """
-        return await (await self._transfer(verb, arguments)).download(path)
+        return await (await self._transfer(verb, arguments)).download(path, limit=limit)
+
+    async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
+        """Pack all job folders of a swarm into a file of this machine; a finished one is found.
+
+        Raises: ProviderError (``ArchiveExists``, ``ArchiveFailed``), ProviderUnreachable.
+        """
+        path = archive_path(swarm, destination.expanduser().absolute())
+        if await asyncio.to_thread(is_finished, path, swarm):
+            return path
+        of = packed(swarm)
+        told = {"namespace": of.namespace, "name": of.swarm, "uid": of.uid, "folder": of.folder}
+        try:
+            await self.download("pack", told, path)
+        except OSError as error:
+            raise ProviderError(
+                "ArchiveFailed", f"{path} cannot be written: {error.strerror or error}"
+            ) from error
+        return path
 
     async def upload(self, verb: str, arguments: Mapping[str, Any], path: Path) -> Any:
         """Send a file to the host; the answer.

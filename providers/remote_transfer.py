@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from providers.archive import whole
-from providers.base import OutcomeUnknown, ProviderUnreachable
+from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
 from providers.remote_setup import Installed, spoken
 from providers.shell import Channel, Shell
 from worker.wire import Frame, WireError, encode, frame, read
@@ -41,17 +41,22 @@ class Transfer:
         self._verb = verb
         self._arguments = arguments
 
-    async def download(self, path: Path) -> Any:
+    async def download(self, path: Path, *, limit: int | None = None) -> Any:
         """Write what comes to a file, which appears under its name only when it is whole.
+
+        Args:
+            path: the file.
+            limit: its greatest size, bytes.
 
         Returns: the answer.
 
-        Raises: ProviderError as the host tells it; ProviderUnreachable; OSError of this side.
+        Raises: ProviderError as the host tells it (or ``TooLarge``); ProviderUnreachable; OSError
+            of this side.
         """
         channel = await self._open()
         try:
             with whole(path) as file:
-                return await self._answer(channel, file)
+                return await self._answer(channel, file, limit=limit)
         except (WireError, TimeoutError, ConnectionError) as error:
             raise ProviderUnreachable("ConnectionLost", self._lost(error)) from error
         finally:
@@ -97,11 +102,22 @@ class Transfer:
         channel.writer.write(encode(frame("end")))
 
     async def _answer(
-        self, channel: Channel, file: IO[bytes] | None, sending: asyncio.Task[None] | None = None
+        self,
+        channel: Channel,
+        file: IO[bytes] | None,
+        sending: asyncio.Task[None] | None = None,
+        *,
+        limit: int | None = None,
     ) -> Any:
         """Raises: ProviderError, WireError, TimeoutError, OSError."""
+        size = 0
         while True:
             message = await _next(channel.reader)
+            size += len(message.body)
+            if limit is not None and size > limit:
+                where = self._installed.place.name
+                told = f"{self._verb}: {where} sends more than {limit} bytes"
+                raise ProviderError("TooLarge", told)
             if message.type == "data" and file is not None:
                 await asyncio.to_thread(file.write, message.body)
             elif message.type == "done":

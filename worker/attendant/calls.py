@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worker import leftovers
-from worker.attendant import files
+from worker.attendant import files, stores
 from worker.attendant.commands import Command, Commands
 from worker.attendant.locks import Locks
 from worker.failures import ProviderError
@@ -28,6 +28,9 @@ from worker.posting import post
 from worker.wire_values import Arguments
 
 T = TypeVar("T")
+
+STORES = "stores"
+"""The folder of shared git stores below the root."""
 
 _QUICK_THREADS = 4
 _SLOW_THREADS = 4
@@ -63,11 +66,12 @@ class Calls:
 
     name = "the attendant"
     failed = "AttendantFailed"
-    looks = frozenset({"prepare", "jobs", "flush", "lacking", "tips", "locate"})
+    looks = frozenset({"prepare", "jobs", "flush", "lacking", "tips"})
     lasting = frozenset({"lock"})
 
     def __init__(self, root: Path, follower: Follower) -> None:
         self._root = root
+        self._stores = root / STORES
         self._follower = follower
         self._commands = Commands()
         self._locks = Locks(root)
@@ -79,6 +83,10 @@ class Calls:
             "jobs": self._jobs,
             "deliver": self._deliver,
             "remove": self._remove,
+            "lacking": self._lacking,
+            "tips": self._tips,
+            "clone": self._clone,
+            "discard_store": self._discard_store,
             "run": self._run,
             "lock": self._lock,
             "unlock": self._unlock,
@@ -140,6 +148,34 @@ class Calls:
             where = "/".join(swarm)
             raise ProviderError(
                 "RemoveFailed", f"{where} cannot be removed: {error.strerror or error}"
+            ) from error
+
+    # --- stores of repositories ------------------------------------------------------------------
+
+    async def _lacking(self, arguments: Arguments) -> Any:
+        name, commits = arguments.text("store"), arguments.texts("commits")
+        return await self._in_thread(lambda: stores.lacking(self._stores, name, commits), slow=True)
+
+    async def _tips(self, arguments: Arguments) -> Any:
+        name = arguments.text("store")
+        return await self._in_thread(lambda: stores.tips(self._stores, name), slow=True)
+
+    async def _clone(self, arguments: Arguments) -> None:
+        name, url = arguments.text("store"), arguments.text("url")
+        branch, commit = arguments.text("branch"), arguments.text("commit")
+        seconds = arguments.seconds("seconds")
+        await self._in_thread(
+            lambda: stores.clone(self._stores, name, url, branch, commit, seconds=seconds),
+            slow=True,
+        )
+
+    async def _discard_store(self, arguments: Arguments) -> None:
+        name = arguments.text("store")
+        try:
+            await self._in_thread(lambda: stores.discard(self._stores, name), slow=True)
+        except OSError as error:
+            raise ProviderError(
+                "RemoveFailed", f"the store {name} cannot be removed: {error.strerror or error}"
             ) from error
 
     # --- commands --------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, cast
 
 from worker import packing, paths
 from worker.attendant import stores
+from worker.attendant.calls import STORES
 from worker.failures import ProviderError
 from worker.packing import Packed
 from worker.paths import component
@@ -27,7 +28,6 @@ from worker.wire_values import Arguments, error_frame
 CHUNK = 256 * 1024
 """Bytes of one data frame."""
 BUSY_SECONDS = 10.0
-STORES = "stores"
 
 
 def serve(root: Path, source: BinaryIO, sink: BinaryIO) -> int:
@@ -65,9 +65,7 @@ def _perform(root: Path, incoming: _Incoming, outgoing: _Outgoing) -> Any:
     verb = _VERBS.get(call.text("verb"))
     if verb is None:
         raise ProviderError("BadRequest", f"there is no transfer {call.text('verb')!r}")
-    answer = verb(root, Arguments.of(call.json()), incoming, outgoing)
-    outgoing.flush()
-    return answer
+    return verb(root, Arguments.of(call.json()), incoming, outgoing)
 
 
 class _Line:
@@ -146,8 +144,9 @@ def _pack(root: Path, told: Arguments, incoming: _Incoming, outgoing: _Outgoing)
     swarm = (component(namespace), component(told.text("folder")))
     folder = paths.open_folder(root, *swarm)
     try:
-        with io.BufferedWriter(outgoing, CHUNK) as file:
-            packing.pack(Packed(namespace, name, uid, swarm[1]), folder, file, threading.Event())
+        file = io.BufferedWriter(outgoing, CHUNK)
+        packing.pack(Packed(namespace, name, uid, swarm[1]), folder, file, threading.Event())
+        file.flush()
     finally:
         if folder is not None:
             os.close(folder)

@@ -1,0 +1,1 @@
+"""Login hosts: the attendant there, and our end of it."""
