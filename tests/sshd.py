@@ -257,6 +257,10 @@ class Sshd:
         """How many connections there are now."""
         return len(self._listener().children()) if self._process is not None else 0
 
+    def connections(self) -> int:
+        """How many connections were made since the beginning, whatever became of them."""
+        return self._words().count("Connection from ")
+
     def logins(self) -> int:
         """How many connections have logged in since the beginning."""
         return self._words().count("Accepted publickey")
