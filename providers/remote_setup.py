@@ -48,7 +48,7 @@ _FIND = (
     'sys.exit(sys.version_info < (3, 9))" </dev/null 2>/dev/null) && '
     'exec "$q" -I -c "import base64,sys; exec(base64.b64decode(sys.argv[1]))" '
     '"$code" "$root" "$name" "$digest"; '
-    f'tried="$tried $q=$v"; done; echo "codeswarm-tried:$tried" >&2; exit {_NO_PYTHON}'
+    f'tried="$tried $q(${{v:-fails}})"; done; echo "codeswarm-tried:$tried" >&2; exit {_NO_PYTHON}'
 )
 _MARK = "codeswarm-setup "
 _COMMON = """
@@ -222,7 +222,7 @@ def failure(place: Place, code: int | None, errors: bytes) -> ProviderUnreachabl
     last = text[-500:]
     if code == _NO_PYTHON:
         tried = text.rpartition("codeswarm-tried:")[2].strip()
-        found = f"; found and too old: {tried.replace('=', ' is ')}" if tried else ""
+        found = f"; too old or not usable: {tried}" if tried else ""
         names = place.python or ", ".join(CANDIDATES)
         return ProviderUnreachable(
             "PythonNotFound",

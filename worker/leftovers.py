@@ -23,11 +23,12 @@ def remove_jobs(root: Path, swarm: tuple[str, ...], jobs: Iterable[str] | None) 
 
     Raises: ProviderError (``UnsafePath``, ``InvalidName``); OSError.
     """
+    asked = None if jobs is None else sorted({component(job) for job in jobs})
     folder = paths.open_folder(root, *swarm)
     if folder is None:
-        return []
+        return asked or []
     try:
-        names = _names(folder) if jobs is None else sorted({component(job) for job in jobs})
+        names = _names(folder) if asked is None else asked
         for name in names:
             walk.remove(folder, name)
     finally:

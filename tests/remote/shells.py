@@ -64,8 +64,12 @@ class LocalChannel:
         self.process._transport.get_pipe_transport(1).close()  # type: ignore[attr-defined]
 
     def kill(self) -> None:
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send a signal to all that runs in it."""
         with suppress(ProcessLookupError):
-            self.process.kill()
+            os.killpg(self.process.pid, number)
 
 
 class LocalShell:
