@@ -84,6 +84,8 @@ class JobStatus:
     """What an administrator would look for: ``pid 1234``, a Slurm job id, an instance id."""
     frozen: bool = False
     """It stands still by the provider's will (a suspended job): its heartbeat says nothing."""
+    message: str = ""
+    """Why it ended before its worker began, in a sentence that says what to do."""
 
 
 Ended = Callable[[str], None]

@@ -55,8 +55,7 @@ _FINAL_REASONS = {
     "OutOfMemory": "OutOfMemory",
     "NonZeroExitCode": "Failed",
     "RaisedSignal": "Failed",
-    "JobLaunchFailure": "LaunchFailed",
-    "launch_failed_requeued_held": "LaunchFailed",
+    "JobLaunchFailure": "Failed",  # what 22.05 says of a batch script that a signal ended
     "Preempted": "Preempted",
     "Deadline": "Deadline",
 }
@@ -110,9 +109,7 @@ def standing(states: str | Iterable[str], reason: str = "") -> Standing:
 def _ended(state: str | None, why: str) -> str:
     if state is None:  # completing: its reason is often the final one already
         return _FINAL_REASONS.get(why) or ("Failed" if why else "Completing")
-    if state == "FAILED":
-        return {"JobLaunchFailure": "LaunchFailed", "OutOfMemory": "OutOfMemory"}.get(why, "Failed")
-    return _ENDED[state]
+    return "OutOfMemory" if state == "FAILED" and why == "OutOfMemory" else _ENDED[state]
 
 
 def _tidy(reason: str) -> str:

@@ -99,6 +99,8 @@ class Submission:
     wanted: Wanted
     path: Sequence[str] = field(default=())
     """Folders that come first on the worker's PATH (installed tools)."""
+    python: str = ""
+    """The Python that has what the worker's runtime needs; empty: any will do."""
 
 
 def command(one: Submission, max_array: int, default_limit: int | None = None) -> list[str]:
@@ -190,10 +192,11 @@ def script(one: Submission) -> str:
     shell, so that they may change its environment; a login shell, since that is where sites
     define ``module``.
     """
-    pythons = [one.wanted.python] if one.wanted.python else list(PYTHONS)
+    given = one.python or one.wanted.python
+    pythons = [given] if given else list(PYTHONS)
     missing = (
-        f"{one.wanted.python} (pythonPath) is no Python 3.9 or newer on this node"
-        if one.wanted.python
+        f"{given} ({'tools' if one.python else 'pythonPath'}) is no Python 3.9 or newer here"
+        if given
         else "there is no Python 3.9 or newer on this node (tried: " + ", ".join(pythons) + "); "
         "give pythonPath, or setupCommands such as `module load python`"
     )

@@ -75,6 +75,8 @@ def look(
     busy = job in ctx.world.open_jobs or bool(facts.active)
     if status.state is JobState.ENDED:
         parting, message, excused = parting_of(ctx, job)
+        if status.message and not parting:
+            parting, message = status.reason, status.message
         return Seen(
             reason=status.reason or "gone",
             busy=busy,

@@ -51,7 +51,7 @@ JOB = "team-0d9f6a1e-0-1"
         ("NF", "NodeDown", Standing(JobState.ENDED, "NodeFail")),
         ("OUT_OF_MEMORY", "OutOfMemory", Standing(JobState.ENDED, "OutOfMemory")),
         ("PREEMPTED", "None", Standing(JobState.ENDED, "Preempted")),
-        ("FAILED", "JobLaunchFailure", Standing(JobState.ENDED, "LaunchFailed")),
+        ("FAILED", "JobLaunchFailure", Standing(JobState.ENDED, "Failed")),
         ("FAILED", "RaisedSignal:53(Real-time_signal_19)", Standing(JobState.ENDED, "Failed")),
         ("COMPLETING", "TimeLimit", Standing(JobState.ENDED, "TimeLimit", completing=True)),
         ("CG", "None", Standing(JobState.ENDED, "Completing", completing=True)),
