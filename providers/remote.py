@@ -54,6 +54,16 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
+class MadeJob:
+    """A job's folder that is there now."""
+
+    folder: str
+    """Its absolute path."""
+    claimed: bool
+    """A worker has taken it up already: then nothing was written."""
+
+
+@dataclass(frozen=True, slots=True)
 class JobFacts:
     """What a job's folder tells."""
 
@@ -165,7 +175,7 @@ class RemoteHost:
         await self.call("prepare", {}, effect=False)
         return await self.known()
 
-    async def make_job(self, swarm: SwarmHandle, job: str, files: Mapping[str, str]) -> bool:
+    async def make_job(self, swarm: SwarmHandle, job: str, files: Mapping[str, str]) -> MadeJob:
         """Make a job's folder with its mailbox and files; safe to repeat.
 
         Args:
@@ -173,12 +183,12 @@ class RemoteHost:
             job: its name.
             files: texts of ``worker.json``, ``env`` and ``batch.sh``.
 
-        Returns: whether a worker has claimed it already; then nothing was written.
-
         Raises: ProviderError (``WorkspaceNotWritable``, ...), ProviderUnreachable, OutcomeUnknown.
         """
         told = await self.call("make_job", {**_of(swarm), "job": job, "files": dict(files)})
-        return isinstance(told, dict) and told.get("claimed") is True
+        if not isinstance(told, dict) or not isinstance(told.get("folder"), str):
+            raise self._nonsense("make_job")
+        return MadeJob(clean(told["folder"]), told.get("claimed") is True)
 
     async def jobs(self, swarm: SwarmHandle) -> list[JobFacts]:
         """Every job of a swarm that has a folder. Raises: ProviderUnreachable, ProviderError."""

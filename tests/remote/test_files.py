@@ -19,7 +19,8 @@ OTHER = SwarmHandle("default", "other", "fedcba9876543210")
 def test_a_job_is_made_whole_and_private(tmp_path: Path) -> None:
     async def scenario(one: Controller) -> None:
         for _ in range(2):
-            assert await one.host.make_job(SWARM, JOB, FILES) is False
+            made = await one.host.make_job(SWARM, JOB, FILES)
+            assert (made.folder, made.claimed) == (str(folder(tmp_path)), False)
         job = folder(tmp_path)
         modes = {p.relative_to(job).as_posix(): p.stat().st_mode & 0o777 for p in job.rglob("*")}
         assert modes == {
@@ -43,7 +44,7 @@ def test_a_claimed_job_is_left_alone(tmp_path: Path) -> None:
         await one.host.make_job(SWARM, JOB, FILES)
         (folder(tmp_path) / "claim").write_text("4711\n")
         (folder(tmp_path) / "env").unlink()
-        assert await one.host.make_job(SWARM, JOB, FILES) is True
+        assert (await one.host.make_job(SWARM, JOB, FILES)).claimed
         assert not (folder(tmp_path) / "env").exists()
         (seen,) = await one.host.jobs(SWARM)
         assert (seen.claim, seen.prepared) == ("4711", True)

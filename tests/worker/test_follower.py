@@ -7,6 +7,7 @@ import itertools
 import json
 import os
 import tempfile
+import time
 from pathlib import Path
 
 import pytest
@@ -352,3 +353,51 @@ def test_what_lies_in_the_fifos_place_is_replaced(tmp_path: Path) -> None:
 
 async def _true(value: bool) -> bool:
     return value
+
+
+# --- without a hint --------------------------------------------------------------------------
+
+
+def test_without_a_hint_files_are_polled(tmp_path: Path) -> None:
+    """As on a shared file system, whose other hosts no FIFO reaches."""
+
+    async def scenario() -> None:
+        sink = Collected()
+        follower = Follower(None, poll_seconds=0.02)
+        path = tmp_path / "outbox"
+        follower.follow("job", path, 0)
+        follower.start(sink)
+        append(path, b"1\n2\n3")
+        await sink.has(b"1", b"2")
+        append(path, b"\n")
+        await sink.has(b"1", b"2", b"3")
+        follower.close()
+        append(path, b"4\n")
+        follower.start(sink)
+        await sink.has(b"1", b"2", b"3", b"4")
+        follower.close()
+        assert [entry.name for entry in tmp_path.iterdir()] == ["outbox"]
+
+    run(scenario)
+
+
+def test_polling_leaves_time_for_other_things(tmp_path: Path) -> None:
+    """Where a file system takes long to answer, it is asked less often."""
+    looks: list[float] = []
+
+    def slow(path: Path) -> os.stat_result:
+        looks.append(time.monotonic())
+        time.sleep(0.05)
+        return path.lstat()
+
+    async def scenario() -> None:
+        path = tmp_path / "outbox"
+        path.touch()
+        follower = Follower(None, poll_seconds=0.001, stat_file=slow)
+        follower.follow("job", path, 0)
+        follower.start(Collected())
+        await asyncio.sleep(1.0)
+        follower.close()
+
+    run(scenario)
+    assert 2 <= len(looks) <= 1.0 / 0.2 + 1
