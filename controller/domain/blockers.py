@@ -94,6 +94,8 @@ class SwarmFacts:
     refused: Cause | None = None
     halted: Cause | None = None
     """Why no new turns start: ``BudgetExceeded``, ``Unpriced`` or ``QuotaExhausted``."""
+    away: Cause | None = None
+    """Why its provider cannot be asked now, if it cannot."""
     state: str = ""
     """For people, e.g. ``Launching, 0/4 ready``."""
     indices: frozenset[int] = frozenset()
@@ -246,6 +248,12 @@ def _swarms(task: TaskFacts, world: World) -> Blocker | None:
         cause = halted.halted or Cause("SwarmNotReady")
         message = cause.message or f"swarm {halted.name} may start no more turns"
         return Blocker(cause.reason, message, Reference("Swarm", halted.name))
+    there = [swarm for swarm in running if swarm.away is None]
+    if running and not there:
+        away = running[0]
+        message = f"swarm {away.name} is out of reach: {_cause(away.away or Cause('NoAnswer'))}"
+        return Blocker("ProviderUnreachable", message, Reference("Swarm", away.name))
+    running = there
     if not any(swarm.ready for swarm in running):
         first = (running or swarms)[0]
         state = _cause(first.refused) if first.refused else first.state
@@ -285,7 +293,7 @@ def _turn(task: TaskFacts, world: World) -> Blocker | None:
             )
     for name in task.pool:
         swarm = world.swarm(name)
-        if swarm is None or swarm.refused or swarm.halted:
+        if swarm is None or swarm.refused or swarm.halted or swarm.away:
             continue
         if task.worker in swarm.idle or (task.worker is None and swarm.idle):
             return None
@@ -362,7 +370,8 @@ def _project_state(project: ProjectFacts) -> str:
 
 
 def _swarm_state(swarm: SwarmFacts) -> str:
-    return _states([cause for cause in (swarm.refused, swarm.halted) if cause], swarm.state)
+    causes = (swarm.refused, swarm.halted, swarm.away)
+    return _states([cause for cause in causes if cause], swarm.state)
 
 
 def _states(causes: Sequence[Cause], state: str) -> str:

@@ -8,7 +8,8 @@ place is tried again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LIVE = frozenset({"Idle", "Busy"})
@@ -19,13 +20,17 @@ LEAVING = frozenset({"Draining", "Stopping", LOST})
 FAILURES_UNTIL_FAILED = 5
 MAX_LAUNCH_BACKOFF = 60.0
 UNUSABLE_BACKOFF, MAX_UNUSABLE_BACKOFF = 15.0, 300.0
-"""Where workers give themselves up: what is not installed will not be there in a second."""
+"""Where workers give themselves up: what is not installed will not be there in a second, nor will
+the next one have more time whose time was up at once."""
 EARLY_SECONDS = 3.0
 """A worker that ends so soon after it was ready, without a turn, counts as a failed launch."""
 FAILURES_IN_DOUBT = 2
 """So many count on when a worker is ready: that it stays has yet to be seen."""
 STEADY_SECONDS = 10.0
 """Failed launches are forgotten when all workers have been ready for so long."""
+TIME_LIMIT = "TimeLimit"
+"""Reason for which a worker leaves whose node was lent to it for a time only."""
+IN_THE_QUEUE = " in the queue: "
 PATIENCE_SECONDS = 30.0
 """What was launched longer ago than this is not expected at any moment."""
 
@@ -63,6 +68,10 @@ class Seen:
     """It was refused by its model's provider, and is no failed launch."""
     stale: bool = False
     """Its heartbeat has not changed for longer than the timeout."""
+    frozen: bool = False
+    """It stands still by its provider's will."""
+    leaving: str = ""
+    """The reason for which it leaves, told so by somebody else than us: ``TimeLimit``."""
 
 
 NOT_SEEN = Seen()
@@ -86,6 +95,8 @@ class FleetPlan:
     kill: list[str] = field(default_factory=list)
     lost: list[Entry] = field(default_factory=list)
     drained: list[str] = field(default_factory=list)
+    left: list[Entry] = field(default_factory=list)
+    """Those of ``drained`` whose time was up: nothing is wrong, another one takes their place."""
     incarnations: int = 0
     launch_failures: int = 0
     next_launch_at: float | None = None
@@ -152,35 +163,27 @@ def plan_fleet(
 def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now: float) -> None:
     """Take what is known of one worker into its entry."""
     handle = now_seen.handle or entry.handle
-    late = entry.ready_at is None and now - entry.launched_at > limits.hard
     if entry.phase == "Launching" and now_seen == NOT_SEEN:
-        if late:
+        if now - entry.launched_at > limits.hard:
             plan.lost.append(replace(entry, reason="LaunchDeadlineExceeded"))
         else:
             plan.entries.append(entry)
             plan.launch.append(entry)
         return
     if not (now_seen.running or now_seen.pending):
-        _ended(plan, entry, now_seen)
+        _ended(plan, entry, now_seen, now)
         return
+    if now_seen.leaving and entry.phase not in LEAVING:
+        entry = replace(entry, phase="Draining", reason=now_seen.leaving, handle=handle)
     if entry.phase in ("Launching", "Starting"):
-        if now_seen.ready:
-            plan.launch_failures = min(plan.launch_failures, FAILURES_IN_DOUBT)
-            plan.next_launch_at = None
-            entry = replace(entry, phase="Idle", ready_at=now, handle=handle, reason="")
-        elif late:
-            plan.kill.append(entry.job)
-            entry = replace(entry, phase="Stopping", reason="LaunchDeadlineExceeded")
-        else:
-            plan.delayed = plan.delayed or now - entry.launched_at > limits.soft
-            reason = now_seen.reason if now_seen.pending else ""
-            entry = replace(entry, phase="Starting", handle=handle, reason=reason)
+        entry = replace(_coming(plan, entry, now_seen, limits, now), handle=handle)
     if entry.phase in LIVE:
         if now_seen.stale:
             plan.kill.append(entry.job)
             entry = replace(entry, phase="Stopping", reason="HeartbeatLost")
         else:
-            entry = replace(entry, phase="Busy" if now_seen.busy else "Idle", handle=handle)
+            phase = "Busy" if now_seen.busy else "Idle"
+            entry = replace(entry, phase=phase, handle=handle, reason=_standstill(now_seen))
     elif (entry.phase == "Draining" and now_seen.stale) or (
         entry.phase == "Stopping" and entry.job not in plan.kill
     ):
@@ -188,12 +191,43 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
     plan.entries.append(entry)
 
 
-def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen) -> None:
-    if entry.phase == "Draining":
+def _coming(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now: float) -> Entry:
+    """One that is not ready yet, or was not until now."""
+    if now_seen.ready:
+        plan.launch_failures = min(plan.launch_failures, FAILURES_IN_DOUBT)
+        plan.next_launch_at = None
+        return replace(entry, phase="Idle", ready_at=now, reason="")
+    if now - entry.launched_at > limits.hard:
+        plan.kill.append(entry.job)
+        return replace(entry, phase="Stopping", reason="LaunchDeadlineExceeded")
+    plan.delayed = plan.delayed or now - entry.launched_at > limits.soft
+    reason = now_seen.reason if now_seen.pending else _standstill(now_seen)
+    return replace(entry, phase="Starting", reason=reason)
+
+
+def _standstill(now_seen: Seen) -> str:
+    return (now_seen.reason or "Suspended") if now_seen.frozen else ""
+
+
+def waiting_note(reasons: Iterable[str]) -> str:
+    """``3 wait in the queue: Resources (2), Priority (1)``, from each one's reason; or nothing."""
+    counts = Counter(reasons)
+    listed = ", ".join(f"{reason} ({number})" for reason, number in sorted(counts.items()))
+    total = sum(counts.values())
+    return f"{total} {'waits' if total == 1 else 'wait'}{IN_THE_QUEUE}{listed}" if counts else ""
+
+
+def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen, now: float) -> None:
+    if entry.phase == "Draining" and entry.reason != now_seen.leaving:
         plan.drained.append(entry.job)
         return
-    reason = now_seen.parting or entry.reason or now_seen.reason
-    entry = replace(entry, reason=reason, message=now_seen.message)
+    if now_seen.leaving == TIME_LIMIT and not _in_vain(entry, now_seen, now):
+        plan.left.append(replace(entry, reason=TIME_LIMIT))
+        plan.drained.append(entry.job)
+        return
+    reason = now_seen.parting or now_seen.leaving or entry.reason or now_seen.reason
+    told = now_seen.reason if now_seen.leaving else ""
+    entry = replace(entry, reason=reason, message=now_seen.message or told)
     plan.lost.append(entry)
     if now_seen.parting and entry.ready_at is None:
         plan.entries.append(replace(entry, phase=LOST))
@@ -202,16 +236,11 @@ def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen) -> None:
 def _count_failures(plan: FleetPlan, seen: Mapping[str, Seen], now: float) -> None:
     """Workers that end as soon as they begin put the next launch off, further each time."""
     views = {e.job: seen.get(e.job, NOT_SEEN) for e in plan.lost}
-    failed = [
-        e
-        for e in plan.lost
-        if not views[e.job].excused
-        and (e.ready_at is None or (now - e.ready_at < EARLY_SECONDS and not views[e.job].busy))
-    ]
+    failed = [e for e in plan.lost if not views[e.job].excused and _in_vain(e, views[e.job], now)]
     if failed:
         plan.launch_failures += 1
         first, most = 1.0, MAX_LAUNCH_BACKOFF
-        if any(views[e.job].parting for e in failed):
+        if any(views[e.job].parting or views[e.job].leaving == TIME_LIMIT for e in failed):
             first, most = UNUSABLE_BACKOFF, MAX_UNUSABLE_BACKOFF
         backoff = min(most, first * 2.0 ** min(plan.launch_failures - 1, 10))
         plan.next_launch_at = max(plan.next_launch_at or 0.0, now + backoff)
@@ -221,6 +250,12 @@ def _count_failures(plan: FleetPlan, seen: Mapping[str, Seen], now: float) -> No
         waits = plan.next_launch_at is not None and now < plan.next_launch_at
         if not waits and plan.entries:
             plan.launch_failures, plan.next_launch_at = 0, None
+
+
+def _in_vain(entry: Entry, now_seen: Seen, now: float) -> bool:
+    """Whether a worker that is gone was of no use: never ready, or only for a moment."""
+    early = entry.ready_at is None or now - entry.ready_at < EARLY_SECONDS
+    return early and not (entry.ready_at is not None and now_seen.busy)
 
 
 def _soon(entry: Entry, now_seen: Seen, now: float) -> bool:
@@ -288,11 +323,13 @@ def _keep_after_all(
 ) -> None:
     """Busy workers that were to leave after their turn stay if they are wanted again.
 
-    They have not been told to leave yet; that waits for the end of their turn.
+    They have not been told to leave yet; that waits for the end of their turn.  Others may have
+    told them.
     """
     missing = desired - sum(e.phase not in LEAVING for e in plan.entries)
     for number, entry in enumerate(plan.entries):
-        told = not seen.get(entry.job, NOT_SEEN).busy
+        view = seen.get(entry.job, NOT_SEEN)
+        told = not view.busy or bool(view.leaving)
         if missing > 0 and entry.phase == "Draining" and entry.spec_hash == spec_hash and not told:
             phase = "Starting" if entry.ready_at is None else "Busy"
             plan.entries[number] = replace(entry, phase=phase, reason="")

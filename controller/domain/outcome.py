@@ -73,6 +73,9 @@ class Outcome:
 
 OVERLOADED = "ProviderOverloaded"
 """Reason of an attempt that ended since the model's provider failed by itself."""
+LEFT = frozenset({"TimeLimit", "Stopped"})
+"""Reasons of attempts whose worker was told to leave by somebody else than us: a batch system whose
+time limit nears, an administrator.  What it had done so far it has put at the attempt's ref."""
 _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
     "task": (FailureClass.TASK, "TurnFailed"),
     "infrastructure": (FailureClass.INFRASTRUCTURE, "WorkerError"),
@@ -133,6 +136,19 @@ def settle(
             f"the worker reported the unknown turn status {_text(status, 40)!r}",
         )
     return replace(outcome, answer=answer, git=outcome.git or read_git(task))
+
+
+def has_progressed(outcome: Outcome) -> bool:
+    """Whether an attempt was stopped from outside, and its unfinished work is kept."""
+    git = outcome.git
+    kept = git is not None and git.pushed and git.head_commit != git.base_commit
+    return outcome.verdict is Verdict.FAILURE and outcome.reason in LEFT and kept
+
+
+def left_before(where: str, reason: str) -> Outcome:
+    """An attempt whose worker left before it began: nothing has been tried."""
+    message = f"worker {where} had to leave ({reason}) before the turn began"
+    return _failure(FailureClass.SUPERSEDED, "NotBegun", message)
 
 
 def lost(reason: str, message: str) -> Outcome:

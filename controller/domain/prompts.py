@@ -40,6 +40,10 @@ class Previous:
     message: str = ""
     ref: str = ""
     """Where its commits are kept, if it made any."""
+    commit: str = ""
+    """The last of them, which is at hand in the checkout."""
+    stopped: bool = False
+    """It did not fail: its worker had to leave."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,13 +135,27 @@ def integration_prompt(
 
 def retry_note(previous: Previous) -> str:
     """What an attempt is told of the one before it."""
-    text = (
-        f"This is another attempt. Attempt {previous.attempt} failed ({_line(previous.reason)}). "
-        "You start from a clean checkout."
-    )
-    if previous.ref:
-        text += f" Its commits, if you need them, are at {_line(previous.ref)}."
-    if previous.message:
+    reason = _line(previous.reason)
+    if previous.stopped:
+        text = (
+            f"This is another attempt. Attempt {previous.attempt} did not fail: its worker had to "
+            f"leave before it was done ({reason}). You start from a clean checkout."
+        )
+    else:
+        text = (
+            f"This is another attempt. Attempt {previous.attempt} failed ({reason}). "
+            "You start from a clean checkout."
+        )
+    at = _line(f"{previous.commit} ({previous.ref})" if previous.commit else previous.ref)
+    if previous.stopped and previous.ref:
+        text += (
+            f" All that it had done is in commit {at}, which git knows in this checkout: look at "
+            "it (git show, git diff), take over what is good (git cherry-pick, git merge), and go "
+            "on from there."
+        )
+    elif previous.ref:
+        text += f" Its commits, if you need them, are at {at}."
+    if previous.message and not previous.stopped:
         text += "\nWhat is known about the failure:\n\n" + _quote(previous.message)
     return text
 

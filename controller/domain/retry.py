@@ -81,8 +81,13 @@ class GiveUp:
     message: str
 
 
-def count(failures: Failures, failure: FailureClass) -> Failures:
-    """The counters after one more failed attempt of this class."""
+def count(failures: Failures, failure: FailureClass, *, progress: bool = False) -> Failures:
+    """The counters after one more failed attempt of this class.
+
+    With ``progress`` it was no failure at all: its worker had to leave, and its work is kept.
+    """
+    if progress:
+        return Failures(task=failures.task)
     match failure:
         case FailureClass.TASK | FailureClass.TIMEOUT:
             return Failures(task=failures.task + 1)
@@ -135,6 +140,11 @@ def decide(
             return GiveUp("Refused", "a person refused what the agent asked for")
         case FailureClass.CANCELLED:
             return GiveUp("Cancelled", "the task was cancelled")
+
+
+def go_on(now: float) -> Retry:
+    """What follows an attempt whose worker had to leave, and whose work so far is kept."""
+    return Retry(now, "its worker had to leave, its work so far is kept; this uses up no retries")
 
 
 def _own(

@@ -7,6 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from controller.domain.cost import NOTHING, Spent, spent_of_row, text
+from controller.domain.outcome import LEFT
 from controller.domain.prompts import Dependency, Previous, Work, retry_note, work_prompt
 from controller.domain.usage import to_status
 from controller.reconcile.context import Context
@@ -16,7 +17,7 @@ from controller.reconcile.sizes import first_bytes
 from controller.resources.names import attempt_ref, injection_id, task_branch
 from controller.resources.texts import Unresolved
 from controller.store.base import Resource
-from worker.records import IntegrationWork, RepositoryRef
+from worker.records import DependencyRef, IntegrationWork, RepositoryRef
 
 KEEP_ATTEMPTS = 10
 MAX_FOLDED = 50
@@ -214,6 +215,10 @@ def user_record(ctx: Context, obj: Resource) -> tuple[dict[str, Any], dict[str, 
     record["task"]["task_id"] = obj["spec"].get("taskId") or info.name
     record["task"]["title"] = obj["spec"].get("title") or info.name
     record["repository"] = _repository(project, info, attempt)
+    previous = _previous(obj["status"]["attempts"][:-1], info)
+    if previous is not None and previous.commit:
+        earlier = DependencyRef(task=info.name, commit=previous.commit, ref=previous.ref)
+        record["repository"]["previous"] = earlier
     if info.kind == "integration":
         record["integration"] = _integration(obj)
     return record, _credentials(ctx, project)
@@ -246,14 +251,21 @@ def _content(ctx: Context, obj: Resource, info: TaskInfo, attempt: Mapping[str, 
 
 
 def _previous(attempts: Sequence[Mapping[str, Any]], info: TaskInfo) -> Previous | None:
-    """The last failure of the task's own, in this revision, for the next attempt to know."""
+    """What the next attempt is to know: the last failure of the task's own, or work that a worker
+    kept which had to leave; of this revision."""
     for attempt in reversed(attempts):
-        if attempt.get("revision") == info.revision and attempt.get("class") in _OWN_FAILURES:
+        commit = attempt.get("headCommit", "")
+        stopped = attempt.get("reason") in LEFT and bool(commit)
+        wanted = stopped or attempt.get("class") in _OWN_FAILURES
+        if attempt.get("revision") == info.revision and wanted:
+            ref = attempt.get("ref", "") if commit else ""
             return Previous(
                 attempt=attempt["number"],
                 reason=attempt.get("reason", ""),
                 message=attempt.get("message", ""),
-                ref=attempt.get("ref", "") if attempt.get("headCommit") else "",
+                ref=ref,
+                commit=commit if ref else "",
+                stopped=stopped,
             )
     return None
 

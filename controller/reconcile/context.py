@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from controller.resources.texts import (
     resolve_text,
 )
 from controller.store.base import Key, Resource, Store, StoreUnavailable, key_of
-from providers.base import Provider, ProviderError, SwarmHandle
+from providers.base import Provider, ProviderError, ProviderUnreachable, SwarmHandle
 
 LOG = logging.getLogger(__name__)
 
@@ -124,16 +124,32 @@ class Context:
         """Warn about an object by its key."""
         self.store.record_event(key, "Warning", reason, message)
 
+    def handle_to(self, obj: Resource, parameters: Mapping[str, Any] | None) -> SwarmHandle:
+        """A swarm's identity with its provider under these parameters, ready for use.
+
+        Raises: ProviderUnreachable (what lets us in cannot be found).
+        """
+        meta = obj["metadata"]
+        handle = SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
+        return self._let_in(handle)
+
+    def _let_in(self, handle: SwarmHandle) -> SwarmHandle:
+        """A handle with its secrets, looked up afresh for each use. Raises: ProviderUnreachable."""
+        secrets = secrets_of(self, handle.namespace, handle.parameters)
+        if isinstance(secrets, Unresolved):
+            raise ProviderUnreachable(secrets.reason, secrets.message)
+        return replace(handle, secrets=secrets) if secrets else handle
+
     def handle_of(self, swarm: Key) -> tuple[SwarmHandle, Provider]:
         """A swarm's identity with its provider, as its last pass resolved it.
 
-        Raises: ProviderError (``SwarmGone``).
+        Raises: ProviderError (``SwarmGone``); ProviderUnreachable.
         """
         info = self.world.swarms.get(swarm)
         provider = self.providers.get(info.provider) if info else None
         if info is None or provider is None:
             raise ProviderError("SwarmGone", f"swarm {swarm.name} is gone")
-        return info.handle, provider
+        return self._let_in(info.handle), provider
 
     def seen_refs(self, project: Key, before: Mapping[str, str], seen: Mapping[str, str]) -> None:
         """Take over what a look at a remote has found (see ``World.seen_refs``).
@@ -161,6 +177,28 @@ class Context:
             level = logging.WARNING if warning else logging.INFO
             LOG.log(level, "%s: %s: %s", key_of(obj), reason, message)
         self.store.record_event(key_of(obj), "Warning" if warning else "Normal", reason, message)
+
+
+_SECRETS = (("sshKeyFrom", "sshKey"),)
+"""Parameters that name what lets us in, and what a provider calls it (``SwarmHandle.secrets``)."""
+
+
+def secrets_of(
+    ctx: Context, namespace: str, parameters: Mapping[str, Any]
+) -> dict[str, str] | Unresolved:
+    """What lets us in where a swarm's workers are: the texts behind its provider's parameters.
+
+    They are in no status and no hash: another key gives nobody another worker.
+    """
+    found = {}
+    for name, secret in _SECRETS:
+        if name in parameters:
+            obj = {"metadata": {"namespace": namespace}}
+            value = ctx.secret(obj, parameters[name], f"provider: {name}")
+            if isinstance(value, Unresolved):
+                return value
+            found[secret] = value
+    return found
 
 
 class ConditionWriter:

@@ -127,9 +127,11 @@ class Dispatcher:
 
     def _takes(self, worker: WorkerInfo) -> bool:
         facts = self._ctx.turns.workers.get(worker.job)
-        if facts is None or facts.active:
+        if facts is None or facts.active or facts.leaving or facts.frozen_since is not None:
             return False
         swarm = self._ctx.world.swarms[worker.swarm]
+        if swarm.silence is not None:
+            return False
         # What it was started with, where that is known: its swarm may have another by now.
         credential = worker.credential or swarm.credential
         if self._ctx.world.pauses.held(credential, self._ctx.clock.now()):

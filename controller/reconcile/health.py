@@ -83,7 +83,9 @@ def look(
             parting=parting,
             message=message,
             excused=excused,
+            leaving=facts.leaving,
         )
+    ctx.turns.stand_still(job, status.frozen, ctx.clock.now())
     running = status.state is JobState.RUNNING
     return Seen(
         running=running,
@@ -93,5 +95,8 @@ def look(
         ready=facts.ready,
         busy=busy,
         stale=running
+        and not status.frozen
         and beats.stale(job, status.heartbeat, want.heartbeat_timeout, want.startup_grace),
+        frozen=status.frozen,
+        leaving=facts.leaving,
     )

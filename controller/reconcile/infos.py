@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from controller.domain.cost import NOTHING, Spent, spent_of_row, spent_of_rows, total
-from controller.domain.fleet import LOST
+from controller.domain.fleet import LOST, waiting_note
 from controller.domain.usage import ZERO, Usage, from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.resources.conditions import find
@@ -100,6 +100,23 @@ class WorkerInfo:
     """What it was started with (see ``domain.credential``); empty if the swarm has another now."""
 
 
+UNKNOWN_AFTER_SECONDS = 120.0
+"""After so long without contact, what depends on a provider is ``Unknown``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """A swarm's provider cannot be asked."""
+
+    since: float
+    reason: str
+    message: str
+
+    def is_long(self, now: float) -> bool:
+        """Whether what depends on it is unknown by now."""
+        return now - self.since > UNKNOWN_AFTER_SECONDS
+
+
 @dataclass(frozen=True, slots=True)
 class Folded:
     """What counts for a budget besides the present tasks."""
@@ -148,6 +165,14 @@ class SwarmInfo:
     """The provider was asked in this controller's life: a job not in ``workers`` is gone."""
     workers: dict[str, WorkerInfo] = field(default_factory=dict)
     """By job: all that live, ready or not."""
+    queued: str = ""
+    """How many workers wait for their place, and why; empty for none."""
+    silence: Silence | None = None
+    """That its provider cannot be asked now, if it cannot."""
+    contact_since: float = 0.0
+    """When its provider was heard of again for the last time, after a silence."""
+    unknown_told: bool = False
+    """Those whom a long silence concerns have been woken."""
 
 
 @dataclass(slots=True)
@@ -337,6 +362,11 @@ def unusable_by(status: Mapping[str, Any]) -> str:
     """What the first worker said that gave itself up; empty for nothing."""
     lost = [row for row in status.get("workers") or () if row["phase"] == LOST]
     return str(lost[0].get("message") or lost[0].get("reason", "")) if lost else ""
+
+
+def queued_by(rows: Iterable[Mapping[str, Any]]) -> str:
+    """How many of a table's workers wait for their place, and why; empty for none."""
+    return waiting_note(r["reason"] for r in rows if r["phase"] == "Starting" and r.get("reason"))
 
 
 def folded_of(obj: Resource) -> Folded:

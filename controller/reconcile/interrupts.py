@@ -21,6 +21,8 @@ from providers.base import ProviderError
 SETTLE_SECONDS = 15.0
 """How long an interrupted worker may take to settle before it is stopped by force."""
 LOOK_SECONDS = 1.0
+FROZEN_SECONDS = 5.0
+"""Between two looks at a turn whose worker stands still."""
 
 
 def limits(ctx: Context, info: TaskInfo, spec: dict[str, Any]) -> tuple[float | None, float | None]:
@@ -50,15 +52,30 @@ def _late(
     ctx: Context, info: TaskInfo, obj: Resource, attempt: dict[str, Any], turn: TurnFacts | None
 ) -> str:
     """Which of its limits in time a turn has run into, or an empty string."""
+    if stands_still(ctx, info, attempt):
+        return ""  # it may be done, or could not go on
     now = ctx.clock.now()
     timeout, stall = limits(ctx, info, obj["spec"])
     begun = _begun(attempt, turn)
-    spent = now - begun if begun is not None else 0.0
+    spent = now - begun - (turn.frozen if turn else 0.0) if begun is not None else 0.0
     if timeout is not None and spent > timeout and spent - waited(ctx, obj, attempt) > timeout:
         return "Timeout"
     if stall is None or turn is None or turn.accepted_at is None or turn.asks:
         return ""
-    return "Stalled" if now - turn.last_activity > stall else ""
+    return "Stalled" if now - _heard(ctx, info, turn) > stall else ""
+
+
+def stands_still(ctx: Context, info: TaskInfo, attempt: dict[str, Any]) -> bool:
+    """Whether an open attempt's worker cannot be heard now, or cannot go on by no fault of its."""
+    facts = ctx.turns.workers.get(attempt["job"])
+    frozen = facts is not None and facts.frozen_since is not None
+    return frozen or ctx.world.silence_of(info.key.namespace, attempt["swarm"]) is not None
+
+
+def _heard(ctx: Context, info: TaskInfo, turn: TurnFacts) -> float:
+    """When a turn was heard of last; what could not be heard does not count."""
+    swarm = ctx.world.swarms.get(Key("Swarm", info.key.namespace, info.open_swarm))
+    return max(turn.last_activity, swarm.contact_since if swarm else 0.0)
 
 
 def _superseded(ctx: Context, info: TaskInfo, attempt: dict[str, Any]) -> bool:
@@ -67,6 +84,10 @@ def _superseded(ctx: Context, info: TaskInfo, attempt: dict[str, Any]) -> bool:
     if info.project and (project is None or project.deleting):
         return True
     return attempt["revision"] != info.revision or stale_run(ctx.world, info, attempt)
+
+
+def _swarm_key(obj: Resource, attempt: dict[str, Any]) -> Key:
+    return Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
 
 
 def _begun(attempt: dict[str, Any], turn: TurnFacts | None) -> float | None:
@@ -84,8 +105,8 @@ class Interrupter:
 
     async def step(
         self, obj: Resource, attempt: dict[str, Any], turn: TurnFacts | None, reason: str
-    ) -> float:
-        """One step; seconds until the next look."""
+    ) -> float | None:
+        """One step; seconds until the next look, or None (contact asks for it)."""
         if "interrupt" not in attempt:
             status = dict(obj["status"])
             attempt = {
@@ -100,26 +121,32 @@ class Interrupter:
             task_conditions(self._ctx, obj, status)
             self._ctx.event(obj, "Interrupting", f"attempt {attempt['number']}: {reason}")
             obj = await self._ctx.write_status(obj, status)
-        injection = attempt["injectionId"]
+        injection, key = attempt["injectionId"], _swarm_key(obj, attempt)
+        swarm = self._ctx.world.swarms.get(key)
+        if swarm is not None and swarm.silence is not None:
+            return None
         asked = seconds_of(attempt["interrupt"]["at"]) or 0.0
+        asked = max(asked, swarm.contact_since if swarm else 0.0)
         if self._ctx.clock.now() - asked > SETTLE_SECONDS:
             self._sent.discard(injection)
             await self._stop(obj, attempt)
-        elif injection not in self._sent:
-            await self._send(obj, attempt, turn, reason)
+        elif injection not in self._sent and await self._send(obj, attempt, turn, reason):
             self._sent.add(injection)
         return LOOK_SECONDS
 
     async def _send(
         self, obj: Resource, attempt: dict[str, Any], turn: TurnFacts | None, reason: str
-    ) -> None:
-        """A worker that may not know the injection is given it first, so that it can settle it."""
+    ) -> bool:
+        """A worker that may not know the injection is given it first, so that it can settle it.
+
+        Returns: whether it was told.
+        """
         try:
             if turn is None or turn.accepted_at is None:
                 await deliver(self._ctx, obj)
         except Undeliverable:
             pass  # nothing was delivered, so nothing can start: the stop below settles it
-        swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
+        swarm = _swarm_key(obj, attempt)
         handle, provider = self._ctx.handle_of(swarm)
         payload = {"action": "interrupt", "injection_id": attempt["injectionId"], "reason": reason}
         record = {"type": "control", "epoch": self._ctx.epoch, "payload": payload}
@@ -127,9 +154,11 @@ class Interrupter:
             await provider.deliver(handle, attempt["job"], attempt["worker"], record)
         except ProviderError:
             self._ctx.queue.add(swarm)
+            return False
+        return True
 
     async def _stop(self, obj: Resource, attempt: dict[str, Any]) -> None:
-        swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
+        swarm = _swarm_key(obj, attempt)
         handle, provider = self._ctx.handle_of(swarm)
         await provider.stop(handle, [attempt["job"]], force=True)
         self._ctx.queue.add(swarm)
@@ -141,15 +170,17 @@ class Interrupter:
 
         While its agent waits for an answer none can: the answer's delivery asks for a pass.
         """
-        if turn.asks:
+        if turn.asks or self._ctx.world.silence_of(info.key.namespace, attempt["swarm"]):
             return None
+        if stands_still(self._ctx, info, attempt):
+            return FROZEN_SECONDS
         timeout, stall = limits(self._ctx, info, obj["spec"])
         now = self._ctx.clock.now()
         waits = []
         begun = _begun(attempt, turn)
         if timeout is not None and begun is not None:
             asked = waited(self._ctx, obj, attempt) if turn.approvals else 0.0
-            waits.append(begun + asked + timeout - now)
+            waits.append(begun + turn.frozen + asked + timeout - now)
         if stall is not None:
-            waits.append(turn.last_activity + stall - now)
+            waits.append(_heard(self._ctx, info, turn) + stall - now)
         return max(0.05, min(waits) + 0.01) if waits else None

@@ -80,7 +80,7 @@ class Outboxes:
         if set(before) != set(info.workers):
             self._wake_prompts(key)
         if first:
-            self._wake_waiting(key)
+            self.wake_waiting(key)
         if any(w.ready and not (j in before and before[j].ready) for j, w in info.workers.items()):
             self._ctx.wake_dispatch()
         return gone
@@ -144,8 +144,8 @@ class Outboxes:
             if task is not None:
                 self._ctx.queue.add(task)
 
-    def _wake_waiting(self, key: Key) -> None:
-        """Tasks that waited before this controller's time: why they do was not known until now."""
+    def wake_waiting(self, key: Key) -> None:
+        """Tasks that wait for a worker of this swarm: why they do may be something else now."""
         for task in self._ctx.world.tasks.values():
             mine = task.key.namespace == key.namespace and not (task.finished or task.open_job)
             if mine and key.name in pool_of(self._ctx.world, task):

@@ -144,22 +144,39 @@ class ProjectStatus:
         self.writer.set("Failed", bool(terminal), terminal or "NotFailed", self.plan_failed)
         self.writer.set("Stalled", bool(terminal), terminal or "NotStalled")
         done = self.integrated and counts["succeeded"] == counts["total"] > 0
-        self.writer.set("Complete", done, "Completed" if done else "InProgress")
+        unheard = "" if done else self._unheard()
+        if unheard:
+            self.writer.set("Complete", None, "ProviderUnreachable", unheard)
+        else:
+            self.writer.set("Complete", done, "Completed" if done else "InProgress")
         suspended = bool(self._obj["spec"].get("suspend"))
+        away = "ProviderUnreachable" if unheard else ""
         by_precedence = (
             (self.refused is not None, "Pending", self.refused[0] if self.refused else ""),
             (done, "Completed", ""),
             (suspended, "Suspended", "Suspended"),
             (bool(terminal), "Failed", terminal),
-            (self.planning, "Planning", ""),
+            (self.planning, "Planning", away),
             (stuck or self.undecided is not None, "Attention", why),
-            (self.integrating, "Integrating", ""),
-            (counts["total"] > 0, "Running", ""),
+            (self.integrating, "Integrating", away),
+            (counts["total"] > 0, "Running", away),
         )
         for holds, phase, reason in by_precedence:
             if holds:
                 return phase, reason
         return "Pending", "NoTasks"
+
+    def _unheard(self) -> str:
+        """Which turns may be over without our knowing, and why that is not known; or nothing."""
+        world, now, names = self._ctx.world, self._ctx.clock.now(), []
+        why = ""
+        for task in world.members(self.key).values():
+            silence = world.silence_of(self.key.namespace, task.open_swarm)
+            if task.open_job and silence is not None and silence.is_long(now):
+                names.append(task.name)
+                why = f"swarm {task.open_swarm}: {silence.reason}: {silence.message}"
+        shown = ", ".join(names[:10])
+        return f"not known of {shown}, whose workers are out of reach ({why})"[:1024] if why else ""
 
     def _attention(
         self, failed: list[TaskInfo], blocked: list[TaskInfo], ended: list[TaskInfo]

@@ -56,11 +56,12 @@ class View:
             return None
         ready = [w for w in info.workers.values() if w.ready]
         free = {w.index for w in ready if self._world.is_free(w)}
-        why = info.unusable
+        why, silence = info.unusable or info.queued, info.silence
         return SwarmFacts(
             name=name,
             refused=None if info.accepted else Cause(info.reason),
             halted=halted(self._world, info) or paused(self._world.pauses, info, self.now),
+            away=Cause(silence.reason, silence.message) if silence else None,
             state=f"{len(ready)}/{len(info.workers)} ready" + (f": {why}" if why else ""),
             indices=frozenset(w.index for w in info.workers.values()),
             ready=len(ready),

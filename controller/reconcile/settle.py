@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from controller.domain.outcome import OVERLOADED, Outcome, Verdict, interruption_class, lost, settle
+from controller.domain.outcome import (
+    OVERLOADED,
+    Outcome,
+    Verdict,
+    has_progressed,
+    interruption_class,
+    left_before,
+    lost,
+    settle,
+)
 from controller.domain.paths import outside
 from controller.domain.results import TaskResult
 from controller.domain.retry import (
@@ -16,6 +25,7 @@ from controller.domain.retry import (
     RetryLimits,
     count,
     decide,
+    go_on,
 )
 from controller.reconcile.attempts import made_by
 from controller.reconcile.clock import seconds_of, stamp
@@ -62,6 +72,8 @@ class Settler:
         try:
             if outcome.verdict is Verdict.SUCCESS and info.kind in ("work", "integration"):
                 outcome = await self._confirm(info, attempt, outcome)
+            elif has_progressed(outcome):
+                outcome = await self._keep(info, attempt, outcome)
             elif outcome.reason == "BranchConflict":
                 outcome = await self._judge_conflict(obj, info, attempt, outcome)
         except RepositoryProblem as problem:
@@ -76,15 +88,26 @@ class Settler:
         return await self._close(obj, info, attempt, turn, outcome)
 
     async def lost(
-        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts | None
+        self,
+        obj: Resource,
+        info: TaskInfo,
+        attempt: dict[str, Any],
+        turn: TurnFacts | None,
+        leaving: str = "",
     ) -> float | None:
-        """Close an attempt whose worker is gone without having finished it."""
+        """Close an attempt whose worker is gone without having finished it.
+
+        Args:
+            leaving: why the worker had to leave, if it said so.
+        """
         interrupt = (attempt.get("interrupt") or {}).get("reason", "")
+        where = f"{attempt['swarm']}/{attempt['worker']}"
         if interrupt:
             message = f"the turn was ended by force ({interrupt})"
             outcome = Outcome(Verdict.FAILURE, interrupt, message, interruption_class(interrupt))
+        elif leaving and (turn is None or turn.accepted_at is None):
+            outcome = left_before(where, leaving)
         else:
-            where = f"{attempt['swarm']}/{attempt['worker']}"
             outcome = lost("WorkerLost", f"worker {where} ({attempt['job']}) went away")
         return await self._close(obj, info, attempt, turn, outcome)
 
@@ -140,6 +163,14 @@ class Settler:
             return lost("NotDurable", f"{attempt['ref']} {found} at the remote")
         return outcome
 
+    async def _keep(self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome) -> Outcome:
+        """An unfinished attempt counts as kept once the remote has its work.
+
+        Raises: RepositoryProblem.
+        """
+        confirmed = await self._confirm(info, attempt, outcome)
+        return outcome if confirmed is outcome else replace(outcome, git=None)
+
     async def _judge_conflict(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
     ) -> Outcome:
@@ -180,7 +211,7 @@ class Settler:
             return
         project.refs[closed["ref"]] = git.head_commit
         project.lost -= {git.head_commit}  # done again within a second it has the same hash
-        if outcome.reason not in ("BranchConflict", "BranchNotOurs"):
+        if git.branch and outcome.reason not in ("BranchConflict", "BranchNotOurs"):
             branch = f"refs/heads/{task_branch(info.project, info.name)}"
             project.refs[branch] = git.head_commit
 
@@ -293,7 +324,8 @@ class Settler:
         blocker: dict[str, Any] | None,
     ) -> None:
         failure = outcome.failure or FailureClass.TASK
-        failures = count(Failures(**(status.get("failures") or {})), failure)
+        progress = has_progressed(outcome)
+        failures = count(Failures(**(status.get("failures") or {})), failure, progress=progress)
         status["failures"] = {
             "task": failures.task,
             "infrastructure": failures.infrastructure,
@@ -310,6 +342,8 @@ class Settler:
         elif blocker is not None:
             status.update(phase="Waiting", reason=blocker["reason"], blocker=blocker)
             return
+        elif progress:
+            step = go_on(now)
         else:
             step = decide(
                 failures,
@@ -354,4 +388,5 @@ class Settler:
             self._ctx.event(obj, "Succeeded", where)
         else:
             text = f"{where}: {outcome.reason}: {outcome.message}"
-            self._ctx.event(obj, "AttemptFailed", text[:1024], warning=True)
+            reason = "AttemptStopped" if has_progressed(outcome) else "AttemptFailed"
+            self._ctx.event(obj, reason, text[:1024], warning=reason == "AttemptFailed")

@@ -10,6 +10,7 @@ from typing import Any
 from controller.domain.fleet import LOST, Entry, FleetPlan, Limits, plan_fleet
 from controller.reconcile.budget import halted
 from controller.reconcile.clock import seconds_of
+from controller.reconcile.contact import Contact, observe
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.health import Heartbeats, look
 from controller.reconcile.infos import wanted_retry
@@ -29,7 +30,6 @@ from controller.reconcile.swarm_spec import (
 from controller.reconcile.swarm_status import (
     FINALIZER,
     entries_of,
-    handle_of,
     refusal,
     swarm_status,
 )
@@ -39,7 +39,6 @@ from providers.base import JobState, JobStatus, ProviderError, ProviderUnreachab
 
 LOOKS_PER_TIMEOUT = 6
 """Looks at heartbeats within one heartbeat timeout."""
-UNKNOWN_AFTER_SECONDS = 120.0
 REFUSED_SECONDS = 30.0
 SOON_SECONDS = 0.25
 RETRY_SECONDS = 2.0
@@ -53,7 +52,8 @@ class SwarmReconciler:
         self._heartbeats = Heartbeats(ctx.clock)
         self._outboxes = Outboxes(ctx)
         self._actor = Actor(ctx)
-        self._end = SwarmEnd(ctx, self._outboxes)
+        self._contacts = Contact(ctx, self._outboxes)
+        self._end = SwarmEnd(ctx, self._outboxes, self._contacts)
         self._credentials = SwarmCredential(ctx)
         self._contact: dict[Key, float] = {}
 
@@ -105,8 +105,12 @@ class SwarmReconciler:
         )
         if entries_of(obj):
             return await self._converge(key, obj, there)
-        provider, handle = self._ctx.providers[want.provider], handle_of(obj, old)
-        jobs = await provider.observe(handle)
+        provider = self._ctx.providers[want.provider]
+        try:
+            handle = self._ctx.handle_to(obj, old)
+            jobs = await observe(provider, handle)
+        except ProviderUnreachable as error:
+            return await self._unreachable(key, obj, error)
         alive = [j.job for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
         if alive:
             await provider.stop(handle, alive, force=True)
@@ -119,14 +123,16 @@ class SwarmReconciler:
     async def _converge(
         self, key: Key, obj: Resource, want: Launchable, problem: Problem | None = None
     ) -> float | None:
-        provider, handle = self._ctx.providers[want.provider], handle_of(obj, want.parameters)
+        provider = self._ctx.providers[want.provider]
         try:
-            jobs = {job.job: job for job in await provider.observe(handle)}
+            handle = self._ctx.handle_to(obj, want.parameters)
+            jobs = {job.job: job for job in await observe(provider, handle)}
+            entries = entries_of(obj)
+            self._outboxes.attach(obj, handle, provider, entries, jobs)
+            await self._contacts.found(key, provider, jobs, now=self._ctx.clock.now())
         except ProviderUnreachable as error:
-            return await self._unreachable(key, obj, error)
+            return await self._unreachable(key, obj, error, problem)
         now = self._ctx.clock.now()
-        entries = entries_of(obj)
-        self._outboxes.attach(obj, handle, provider, entries, jobs)
         for job in [e.job for e in entries if e.job in jobs and e.phase != LOST]:
             if jobs[job].state is JobState.ENDED:
                 await provider.flush(job)  # its last words say why
@@ -191,14 +197,19 @@ class SwarmReconciler:
             renew=renew,
         )
 
-    async def _unreachable(self, key: Key, obj: Resource, error: ProviderError) -> float:
+    async def _unreachable(
+        self, key: Key, obj: Resource, error: ProviderError, problem: Problem | None = None
+    ) -> float:
         """Nothing is known: what is in status stays, and after a while becomes Unknown."""
         status = dict(obj.get("status") or {})
         writer = ConditionWriter(obj, self._ctx.now())
-        since = self._contact.setdefault(key, self._ctx.clock.now())
-        writer.set("Accepted", True, "Accepted")
+        silence = self._contacts.lost(obj, error)
+        if problem is None:
+            writer.set("Accepted", True, "Accepted")
+        else:
+            writer.set("Accepted", False, problem.reason, problem.message)
         writer.set("ProviderReachable", False, error.reason, str(error))
-        if self._ctx.clock.now() - since > UNKNOWN_AFTER_SECONDS:
+        if silence.is_long(self._ctx.clock.now()):
             for type in ("Available", "Ready"):
                 writer.set(type, None, "ProviderUnreachable", str(error))
         for type in ("Available", "RolledOut", "QuotaAvailable", "WithinBudget", "Ready"):

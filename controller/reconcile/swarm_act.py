@@ -42,8 +42,12 @@ class Actor:
         jobs: Mapping[str, JobStatus],
     ) -> None:
         """Stop, remove, drain and launch, in this order. Raises: ProviderError."""
+        for entry in plan.left:
+            text = f"worker {entry.index} ({entry.job}): {entry.reason}; another one follows"
+            self._ctx.event(obj, "WorkerLeft", text)
         for entry in plan.lost:
-            text = f"worker {entry.index} ({entry.job}): {entry.reason}"
+            told = f": {entry.message}" if entry.message else ""
+            text = f"worker {entry.index} ({entry.job}): {entry.reason}{told}"
             self._ctx.event(obj, "WorkerLost", text, warning=True)
         ended = [e.job for e in plan.lost] + plan.drained
         extras = _extras(plan, jobs)

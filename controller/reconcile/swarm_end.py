@@ -6,24 +6,34 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.reconcile.clock import seconds_of
+from controller.reconcile.contact import Contact, observe
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.outboxes import Outboxes
-from controller.reconcile.swarm_status import FINALIZER, entries_of, handle_of
+from controller.reconcile.swarm_status import FINALIZER, entries_of
 from controller.resources.effective import effective
 from controller.store.base import Key, Resource
-from providers.base import JobState, JobStatus, Provider, ProviderError, SwarmHandle
+from providers.base import (
+    JobState,
+    JobStatus,
+    Provider,
+    ProviderError,
+    ProviderUnreachable,
+    SwarmHandle,
+)
 
 FORCE_ANNOTATION = "codeswarm.dev/force"
-TERM_SECONDS = 5.0
+ABANDON_ANNOTATION = "codeswarm.dev/abandon"
+TERM_SECONDS = 10.0
 """Between SIGTERM at the end of the grace period and SIGKILL."""
 
 
 class SwarmEnd:
     """One step at a time towards nothing left."""
 
-    def __init__(self, ctx: Context, outboxes: Outboxes) -> None:
+    def __init__(self, ctx: Context, outboxes: Outboxes, contacts: Contact) -> None:
         self._ctx = ctx
         self._outboxes = outboxes
+        self._contacts = contacts
         self._drained: set[str] = set()
         self._ended: set[str] = set()
 
@@ -38,19 +48,31 @@ class SwarmEnd:
             await self._release(obj)
             return None
         obj = await self._mark(obj)
-        handle = handle_of(obj, parameters)
         try:
-            jobs = await provider.observe(handle)
-            running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
-            await self._read(obj, handle, provider, jobs, running)
-            if running:
-                return await self._wind_down(obj, spec, provider, handle, running)
-            await provider.stop(handle, [j.job for j in jobs], force=True)
-            if not await self._archive(obj, spec, provider, handle, jobs):
-                return 10.0
-            await provider.remove(handle)
+            return await self._wind_up(obj, spec, provider, parameters)
+        except ProviderUnreachable as error:
+            return await self._out_of_reach(obj, error)
         except ProviderError as error:
             return await self._stuck(obj, "ProviderReachable", error)
+
+    async def _wind_up(
+        self,
+        obj: Resource,
+        spec: Mapping[str, Any],
+        provider: Provider,
+        parameters: Mapping[str, Any] | None,
+    ) -> float | None:
+        """Raises: ProviderError."""
+        handle = self._ctx.handle_to(obj, parameters)
+        jobs = await observe(provider, handle)
+        running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
+        await self._read(obj, handle, provider, jobs, running)
+        if running:
+            return await self._wind_down(obj, spec, provider, handle, running)
+        await provider.stop(handle, [j.job for j in jobs], force=True)
+        if not await self._archive(obj, spec, provider, handle, jobs):
+            return 10.0
+        await provider.remove(handle)
         await self._release(obj)
         self._drained.difference_update(j.job for j in jobs)
         self._ended.difference_update(j.job for j in jobs)
@@ -151,6 +173,22 @@ class SwarmEnd:
         self._ctx.event(obj, "Archived", f"workspaces and mailboxes are in {path}")
         obj.update(await self._ctx.write_status(obj, status))
         return True
+
+    async def _out_of_reach(self, obj: Resource, error: ProviderUnreachable) -> float | None:
+        """Wait for the provider; let go if nothing was ever started there, or a person says so."""
+        status = obj.get("status") or {}
+        if not status.get("incarnations"):
+            await self._release(obj)
+            return None
+        if ABANDON_ANNOTATION in (obj["metadata"].get("annotations") or {}):
+            jobs = ", ".join(row["job"] for row in (status.get("workers") or ())[:20])
+            left = f"may still be there: {jobs or 'its files'}"
+            text = f"let go without contact ({error}); {left}"
+            self._ctx.event(obj, "Abandoned", text, warning=True)
+            await self._release(obj)
+            return None
+        self._contacts.lost(obj, error)
+        return await self._stuck(obj, "ProviderReachable", error)
 
     async def _stuck(self, obj: Resource, condition: str, error: ProviderError) -> float:
         """Say what keeps the swarm from going; nothing is removed before that is put right."""

@@ -10,11 +10,16 @@ from typing import Any
 
 from controller.domain.rules import problem as rules_problem
 from controller.reconcile.agent_spec import resolve_agent
-from controller.reconcile.context import Context, sibling
+from controller.reconcile.context import Context, secrets_of, sibling
 from controller.resources.effective import effective, for_status, missing_parameters
 from controller.resources.texts import Unresolved
 from controller.store.base import Resource
 
+WAYS_IN = frozenset(
+    {"port", "identityFile", "sshKeyFrom", "knownHostsFile", "knownHosts", "jumpHost", "retry"}
+    | {"sshPort", "sshUser", "usePrivateIp"}
+)
+"""Parameters that say how workers are reached: another way to them gives nobody another worker."""
 NOT_YET = ("container",)
 """Settings of an agent that would be without effect in this version, and are refused instead."""
 
@@ -95,16 +100,18 @@ def _launchable(
     resolved = resolve_agent(ctx, obj, result)
     if isinstance(resolved, Unresolved):
         return Problem(resolved.reason, resolved.message)
-    place = {
-        "workspaceSubdir": result["workspaceSubdir"],
-        "stores": str(ctx.stores),
-        "node": provider,
-    }
+    secrets = secrets_of(ctx, obj["metadata"]["namespace"], parameters or {})
+    if isinstance(secrets, Unresolved):
+        return Problem(secrets.reason, secrets.message)
+    place = {"workspaceSubdir": result["workspaceSubdir"]}
+    if provider == "local":  # elsewhere no path of ours means anything
+        place |= {"stores": str(ctx.stores), "node": provider}
     identity = {
         **resolved.identity,
         "place": place,
         "provider": provider,
-        "parameters": parameters,
+        "parameters": parameters
+        and {name: value for name, value in parameters.items() if name not in WAYS_IN},
     }
     if resolved.model:
         result = {**result, "agent": {**agent, "model": resolved.model}}
@@ -147,7 +154,7 @@ def held(obj: Resource) -> Launchable | None:
     )
 
 
-PLACE = ("loginHost", "region", "workspaceRoot")
+PLACE = ("loginHost", "user", "region", "workspaceRoot")
 """Parameters that say where workers live: with others, those that run would not be found."""
 
 

@@ -6,12 +6,18 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from controller.domain.cost import Agent, spent_of_rows
-from controller.domain.fleet import FAILURES_UNTIL_FAILED, LOST, Entry, FleetPlan
+from controller.domain.fleet import (
+    FAILURES_UNTIL_FAILED,
+    IN_THE_QUEUE,
+    LOST,
+    Entry,
+    FleetPlan,
+)
 from controller.domain.pauses import Pause
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
-from controller.reconcile.infos import folded_spent
+from controller.reconcile.infos import folded_spent, queued_by
 from controller.reconcile.pauses import quota_condition
 from controller.reconcile.pricing import agent_of, merged, price_folded
 from controller.reconcile.spending import (
@@ -25,16 +31,11 @@ from controller.reconcile.sums import present, present_by
 from controller.reconcile.swarm_spec import Launchable, Problem
 from controller.resources.conditions import find
 from controller.store.base import Key, Resource
-from providers.base import ProviderError, SwarmHandle
+from providers.base import ProviderError
 
 FINALIZER = "codeswarm.dev/workers"
 MAX_SESSIONS = 20
-
-
-def handle_of(obj: Resource, parameters: Mapping[str, Any]) -> SwarmHandle:
-    """The swarm's identity with its provider."""
-    meta = obj["metadata"]
-    return SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
+DELAYED = "not all have come within"
 
 
 def entries_of(obj: Resource) -> list[Entry]:
@@ -216,19 +217,12 @@ def _conditions(
     if ready >= wanted:
         writer.set("Available", True, "WorkersReady", f"{ready} of {wanted} workers are ready")
     else:
-        reason = "LaunchFailed" if failed else "LaunchDelayed" if plan.delayed else "Launching"
-        if want.allowed < wanted:
-            reason = "WorkerLimit"
-        if trouble is not None and not failed:
-            reason = trouble.reason
-        why = _last_failure(writer, plan, trouble)
-        budget = find(writer.conditions, "WithinBudget") or {}
-        if want.begins_with_a_turn and budget.get("status") == "False":
-            reason, why = budget["reason"], f"; {budget['message']}"
-        if lost:
-            reason = lost[0].reason
-            why = f"; worker {lost[0].index}: {lost[0].message or lost[0].reason}"
-        writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{why}")
+        reason, why = _shortage(writer, want, plan, failed=failed, trouble=trouble)
+        if plan.delayed:
+            why += f"; {DELAYED} {want.soft_timeout:g} s"
+        queued = queued_by(status["workers"])
+        why += f"; {queued}" if queued else ""
+        writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{why}"[:2048])
     if outdated:
         writer.set("RolledOut", False, "Replacing", f"{outdated} workers run an older spec")
     else:
@@ -247,14 +241,41 @@ def _conditions(
     _put(status, "reason", pause.reason if pause else "" if done else _reason(writer))
 
 
+def _shortage(
+    writer: ConditionWriter,
+    want: Launchable,
+    plan: FleetPlan,
+    *,
+    failed: bool,
+    trouble: ProviderError | None,
+) -> tuple[str, str]:
+    """Why there are fewer workers than wanted: a reason, and what to add to its message."""
+    reason = "LaunchFailed" if failed else "LaunchDelayed" if plan.delayed else "Launching"
+    if want.allowed < want.replicas:
+        reason = "WorkerLimit"
+    if trouble is not None and not failed:
+        reason = trouble.reason
+    why = _last_failure(writer, plan, trouble)
+    budget = find(writer.conditions, "WithinBudget") or {}
+    if want.begins_with_a_turn and budget.get("status") == "False":
+        reason, why = budget["reason"], f"; {budget['message']}"
+    lost = [e for e in plan.entries if e.phase == LOST]
+    if lost:
+        reason = lost[0].reason
+        why = f"; worker {lost[0].index}: {lost[0].message or lost[0].reason}"
+    return reason, why
+
+
 def _last_failure(writer: ConditionWriter, plan: FleetPlan, trouble: ProviderError | None) -> str:
     """Told until workers start again."""
     if trouble is not None:
         return f"; {trouble}"
     if plan.lost:
         return f"; last failure: {plan.lost[-1].reason}"
-    told = writer.status_of("Available")[1].partition("; ")
-    return f"{told[1]}{told[2]}" if plan.launch_failures else ""
+    if not plan.launch_failures:
+        return ""
+    told = writer.status_of("Available")[1].split("; ")[1:]
+    return "".join(f"; {t}" for t in told if IN_THE_QUEUE not in t and not t.startswith(DELAYED))
 
 
 def _phase(status: Mapping[str, Any], done: bool, failed: bool, ready: int, total: int) -> str:

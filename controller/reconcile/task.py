@@ -102,11 +102,12 @@ class TaskReconciler:
     async def _open(self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]) -> float | None:
         ctx = self._ctx
         turn = ctx.turns.turns.get(attempt["injectionId"])
-        gone = self._worker_gone(info, attempt)
+        gone, leaving = self._worker_gone(info, attempt), ""
         if not gone and not self._known(info):
             return 1.0  # a refused turn could not be laid to its credential yet
         if gone and (turn is None or turn.complete is None):
-            turn = self._recall(info, attempt) or turn
+            recalled, leaving = self._recall(info, attempt)
+            turn = recalled or turn
         if turn is not None and turn.complete is not None:
             self._deliveries.pop(attempt["injectionId"], None)
             await confirm_answers(ctx, obj, attempt, turn)
@@ -115,12 +116,17 @@ class TaskReconciler:
             self._deliveries.pop(attempt["injectionId"], None)
             if turn is not None:
                 await confirm_answers(ctx, obj, attempt, turn)
-            return await self._settler.lost(obj, info, attempt, turn)
-        reason = wanted_interrupt(ctx, obj, info, attempt, turn)
+            return await self._settler.lost(obj, info, attempt, turn, leaving)
+        return await self._under_way(obj, info, attempt, turn)
+
+    async def _under_way(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts | None
+    ) -> float | None:
+        reason = wanted_interrupt(self._ctx, obj, info, attempt, turn)
         if reason:
             return await self._interrupter.step(obj, attempt, turn, reason)
         if turn is None or turn.accepted_at is None:
-            return await self._redeliver(obj, info, attempt)
+            return await self._unacknowledged(obj, info, attempt)
         return await self._follow(obj, info, attempt, turn)
 
     def _known(self, info: TaskInfo) -> bool:
@@ -133,15 +139,33 @@ class TaskReconciler:
             return True
         return swarm.observed and attempt["job"] not in swarm.workers
 
-    def _recall(self, info: TaskInfo, attempt: dict[str, Any]) -> TurnFacts | None:
-        """What a worker that is gone, its folder with it, had said: its transcript stays."""
+    def _recall(self, info: TaskInfo, attempt: dict[str, Any]) -> tuple[TurnFacts | None, str]:
+        """What a worker that is gone, its folder with it, had said: its transcript stays.
+
+        Returns: of its turn, and why it had to leave.
+        """
         turns, job = self._ctx.turns, attempt["job"]
         for line in self._ctx.transcripts.recall(info.key.namespace, attempt["swarm"], job):
             record = parse(line)
-            if record is not None and record["injection_id"] == attempt["injectionId"]:
+            if record is not None and record.get("injection_id") in (
+                None,
+                attempt["injectionId"],
+            ):
                 turns.apply(job, record, self._ctx.clock.now())
+        leaving = turns.worker(job).leaving
         turns.forget_worker(job)
-        return turns.turns.get(attempt["injectionId"])
+        return turns.turns.get(attempt["injectionId"]), leaving
+
+    async def _unacknowledged(
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]
+    ) -> float | None:
+        """Without contact it cannot be delivered, nor known whether it was: contact comes back."""
+        if self._ctx.world.silence_of(info.key.namespace, attempt["swarm"]) is None:
+            return await self._redeliver(obj, info, attempt)
+        status = dict(obj["status"])
+        task_conditions(self._ctx, obj, status)
+        await self._ctx.write_status(obj, status)
+        return None
 
     async def _redeliver(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]

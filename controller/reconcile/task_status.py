@@ -34,7 +34,12 @@ def task_conditions(ctx: Context, obj: Resource, status: dict[str, Any]) -> None
     else:
         writer.set("Assignable", False, reason, message)
     running = attempt is not None and attempt["state"] != "Assigned"
-    writer.set("Running", running, "TurnRunning" if running else phase)
+    silence = attempt and ctx.world.silence_of(obj["metadata"]["namespace"], attempt["swarm"])
+    if silence and silence.is_long(ctx.clock.now()):
+        text = f"{silence.reason}: {silence.message}"
+        writer.set("Running", None, "ProviderUnreachable", text[:1024])
+    else:
+        writer.set("Running", running, "TurnRunning" if running else phase)
     _durable(writer, status, phase)
     writer.set("Complete", phase == "Succeeded", "Succeeded" if phase == "Succeeded" else phase)
     failed = phase in ("Failed", "Cancelled")

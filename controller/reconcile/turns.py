@@ -56,6 +56,8 @@ class TurnFacts:
     """The decision that the agent was told."""
     noted: set[str] = field(default_factory=set)
     """Answers whose confirmation is in status."""
+    frozen: float = 0.0
+    """Seconds for which its worker stood still by its provider's will; not counted as its own."""
 
     @property
     def asks(self) -> bool:
@@ -70,6 +72,10 @@ class WorkerFacts:
     job: str
     ready: bool = False
     stopped: bool = False
+    leaving: str = ""
+    """Why it leaves, told so by somebody else than us: ``TimeLimit``, ``Stopped``."""
+    frozen_since: float | None = None
+    """Since when it stands still by its provider's will."""
     parting: tuple[str, str] = ("", "")
     """Reason and message with which it gave itself up, if it did."""
     running: dict[str, None] = field(default_factory=dict)
@@ -123,6 +129,18 @@ class Turns:
         if found is None:
             found = self.workers[job] = WorkerFacts(job)
         return found
+
+    def stand_still(self, job: str, frozen: bool, now: float) -> None:
+        """Take over whether a worker stands still: the time of its turn does so too."""
+        worker = self.worker(job)
+        since = worker.frozen_since
+        if frozen and since is None:
+            worker.frozen_since = now
+        elif not frozen and since is not None:
+            worker.frozen_since = None
+            for turn in (self.turns[name] for name in worker.running if name in self.turns):
+                turn.frozen += now - max(since, turn.accepted_at or since)
+                turn.last_activity = max(turn.last_activity, now)
 
     def forget_worker(self, job: str) -> None:
         """Drop a job that is gone."""
@@ -179,6 +197,10 @@ class Turns:
         status = data.get("status")
         if status == "idle":
             worker.ready = True
+        elif status == "draining":
+            reason = _text(data.get("reason"), 64)
+            if _REASON.fullmatch(reason):
+                worker.leaving = reason
         elif status == "stopped":
             worker.stopped = True
             if data.get("reason") == SYSTEM_PROMPT_FAILED and not worker.parting[0]:

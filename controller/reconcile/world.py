@@ -16,6 +16,7 @@ from controller.domain.paths import Claims
 from controller.domain.usage import from_status
 from controller.reconcile.infos import (
     ProjectInfo,
+    Silence,
     SwarmInfo,
     TaskInfo,
     WorkerInfo,
@@ -25,6 +26,7 @@ from controller.reconcile.infos import (
     parent_key,
     project_info,
     project_key,
+    queued_by,
     swarm_key,
     task_info,
     unusable_by,
@@ -304,12 +306,20 @@ class World:
             quota=status.get("quota") or {},
             halted=halted_by(status),
             unusable=unusable_by(status),
+            queued=queued_by(status.get("workers") or ()),
         )
         if before is not None and before.uid == info.uid:
             info.workers, info.observed = before.workers, before.observed
             info.credential = before.credential
+            info.silence, info.contact_since = before.silence, before.contact_since
+            info.unknown_told = before.unknown_told
         self.swarms[key] = info
         return before, info
+
+    def silence_of(self, namespace: str, swarm: str) -> Silence | None:
+        """That a swarm's provider cannot be asked now, if it cannot."""
+        info = self.swarms.get(Key("Swarm", namespace, swarm))
+        return info.silence if info else None
 
     def forget_swarm(self, key: Key) -> SwarmInfo | None:
         """A Swarm is gone."""

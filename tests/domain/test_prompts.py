@@ -14,6 +14,7 @@ from controller.domain.prompts import (
     Work,
     integration_prompt,
     plan_prompt,
+    retry_note,
     work_prompt,
 )
 from controller.domain.results import TaskResult, parse_result
@@ -106,3 +107,10 @@ def test_only_the_users_own_prompt_can_begin_a_fence(a: str, b: str, c: str, d: 
     ]
     for text in texts:
         assert not FENCE.search(text)
+
+
+def test_work_that_was_stopped_is_found_and_not_called_a_failure() -> None:
+    ref, commit = "refs/codeswarm/u/1", "c" * 40
+    text = retry_note(Previous(1, "TimeLimit", "interrupted", ref, commit, stopped=True))
+    assert commit in text and ref in text and "cherry-pick" in text
+    assert "failed (" not in text and "interrupted" not in text

@@ -118,6 +118,12 @@ def test_superseded_begins_again_at_once_and_counts_nothing() -> None:
     assert decision.at == NOW
 
 
+@given(st.integers(0, 20), st.integers(0, 20), st.integers(0, 20))
+def test_progress_counts_nothing_and_ends_a_row(task: int, lost: int, quota: int) -> None:
+    after = count(Failures(task, lost, quota), FailureClass.INFRASTRUCTURE, progress=True)
+    assert after == Failures(task=task)
+
+
 @given(st.lists(st.sampled_from(FailureClass), max_size=60))
 def test_own_failures_are_all_that_the_limit_counts(classes: list[FailureClass]) -> None:
     failures = Failures()

@@ -19,6 +19,7 @@ from providers.base import (
     JobStatus,
     LaunchRequest,
     ProviderError,
+    ProviderUnreachable,
     RecordBatch,
     RemoteStores,
     Sink,
@@ -55,6 +56,8 @@ class FakeJob:
     inbox: list[Record] = field(default_factory=list)
     outbox: bytearray = field(default_factory=bytearray)
     frozen: bool = False
+    suspended: bool = False
+    """By its provider's will: it does nothing, and is not to blame."""
     beat: float = 0.0
     running: str = ""
     draining: bool = False
@@ -71,7 +74,7 @@ class FakeJob:
         return self.state in (JobState.RUNNING, JobState.PENDING)
 
     def heartbeat(self) -> float:
-        if self.alive and not self.frozen:
+        if self.alive and not (self.frozen or self.suspended):
             self.beat = asyncio.get_running_loop().time()
         return self.beat
 
@@ -163,6 +166,24 @@ class FakeJob:
         self.emit("task_started", {}, injection)
         await self.provider.work(self, record)
 
+    def leave(self, reason: str, *, keep: bool = True) -> None:
+        """It is told to leave from outside: it pushes what it has done, says so, and ends."""
+        self.emit("thread_status", {"status": "draining", "reason": reason})
+        injection, record = self.running, {}
+        for mail in self.inbox:
+            if mail.get("injection_id") == injection:
+                record = mail
+        repository = record.get("repository")
+        if injection and repository is not None and keep:
+            head = self.provider.remote.push({**repository, "branch": ""})
+            self.emit("task_complete", {
+                "base_commit": repository["base_commit"], "head_commit": head, "pushed": True,
+                "attempt_ref": repository["attempt_ref"]}, injection)  # fmt: skip
+        if injection:
+            self.finish(injection, {"status": "interrupted", "answer": "", "reason": reason})
+        self.emit("thread_status", {"status": "stopped", "reason": reason})
+        self.end("exit 0")
+
     def finish(self, injection: str, data: Record) -> None:
         """The end of the running turn, once."""
         if self.running != injection or not self.alive:
@@ -180,10 +201,10 @@ class FakeJob:
 class FakeProvider:
     """``providers.base.Provider`` whose workers do what the test says."""
 
-    name = "local"
     stores: RemoteStores | None = None
 
-    def __init__(self, remote: FakeRepositories) -> None:
+    def __init__(self, remote: FakeRepositories, name: str = "local") -> None:
+        self.name = name
         self.remote = remote
         self.jobs: dict[tuple[str, str], FakeJob] = {}
         """By (swarm uid, job)."""
@@ -198,6 +219,11 @@ class FakeProvider:
         """Injections in the order in which workers took them."""
         self.calls: list[str] = []
         self.observe_error: ProviderError | None = None
+        self.observe_seconds = 0.0
+        self.cut = False
+        """No contact: nothing can be asked, told or heard; workers go on."""
+        self.handles: list[SwarmHandle] = []
+        """Those with which it was asked, in order."""
         self.launch_error: ProviderError | None = None
         self.deliver_error: ProviderError | None = None
         self.discard_error: ProviderError | None = None
@@ -269,11 +295,20 @@ class FakeProvider:
                 self.spawn(self.jobs[key].live())
 
     async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self.observe_seconds)
+        self.handles.append(swarm)
+        self._reach()
         if self.observe_error is not None:
             raise self.observe_error
         return [
-            JobStatus(job.name, job.state, job.reason, job.heartbeat(), f"pid {job.name[-1]}")
+            JobStatus(
+                job.name,
+                job.state,
+                job.reason,
+                job.heartbeat(),
+                f"pid {job.name[-1]}",
+                frozen=job.suspended,
+            )
             for (uid, _), job in sorted(self.jobs.items(), key=lambda item: item[0])
             if uid == swarm.uid
             and job.request.swarm.parameters.get("workspaceRoot")
@@ -290,7 +325,7 @@ class FakeProvider:
     def follow_up(self, name: str) -> None:
         """Hand on what is new."""
         offset = self.followed.get(name)
-        if offset is None or self.sink is None:
+        if offset is None or self.sink is None or self.cut:
             return
         data = bytes(self.job(name).outbox[offset:])
         end = data.rfind(b"\n") + 1
@@ -299,7 +334,12 @@ class FakeProvider:
             self.sink(RecordBatch(name, data[: end - 1].split(b"\n"), offset + end))
 
     async def flush(self, job: str) -> None:
+        self._reach()
         self.follow_up(job)
+
+    def _reach(self) -> None:
+        if self.cut:
+            raise ProviderUnreachable("ConnectionLost", "the login host does not answer")
 
     async def deliver(
         self,
@@ -310,6 +350,7 @@ class FakeProvider:
         *,
         secrets: Mapping[str, str] | None = None,
     ) -> None:
+        self._reach()
         if self.deliver_error is not None:
             raise self.deliver_error
         found = self.jobs.get((swarm.uid, job))
@@ -319,6 +360,7 @@ class FakeProvider:
         found.receive(dict(record))
 
     async def stop(self, swarm: SwarmHandle, jobs: Iterable[str], *, force: bool) -> None:
+        self._reach()
         for name in jobs:
             self.calls.append(f"stop {name}{' force' if force else ''}")
             found = self.jobs.get((swarm.uid, name))
@@ -355,7 +397,8 @@ class FakeRepositories:
         """As a worker does: the attempt's ref first, then the branch."""
         head = f"{next(self._commits):040x}"
         self.refs[repository["attempt_ref"]] = head
-        self.refs[f"refs/heads/{repository['branch']}"] = head
+        if repository["branch"]:
+            self.refs[f"refs/heads/{repository['branch']}"] = head
         return head
 
     async def inspect(

@@ -40,6 +40,7 @@ class Rig:
         self.store = MemoryStore(self.clock)
         self.remote = FakeRepositories()
         self.provider = FakeProvider(self.remote)
+        self.cluster = FakeProvider(self.remote, "slurm")
         self.settings = Settings()
         self.epoch = 0
         self.errors: list[tuple[Key, BaseException]] = []
@@ -55,7 +56,7 @@ class Rig:
             store=self.controllers_store(),
             clock=self.clock,
             epoch=self.epoch,
-            providers={"local": self.provider},
+            providers={"local": self.provider, "slurm": self.cluster},
             repositories=cast(Repositories, self.remote),
             settings=self.settings,
             transcripts=Transcripts(self.path / "transcripts"),
@@ -96,6 +97,7 @@ class Rig:
         await asyncio.gather(*self.manager._running, *dispatcher._running, return_exceptions=True)
         self.ctx.queue.close()
         await self.provider.close()
+        await self.cluster.close()
 
     # --- objects -----------------------------------------------------------------------------
 

@@ -56,6 +56,8 @@ def states(draw):
                 running=running, reason="" if running else "exit 1", ready=draw(st.booleans()),
                 busy=draw(st.booleans()), stale=draw(st.booleans()),
                 parting="" if running else draw(st.sampled_from(["", "AgentTooOld"])),
+                frozen=running and draw(st.booleans()),
+                leaving=draw(st.sampled_from(["", "", "TimeLimit", "Stopped"])),
             )  # fmt: skip
     return entries, seen
 

@@ -1,0 +1,99 @@
+"""Contact with providers: who cannot be heard now, and what then is not known.
+
+Without contact nothing is concluded.  No limit in time of a turn fires, nothing is started,
+assigned or stopped for that swarm; after two minutes what depends on it is ``Unknown``.  When
+contact returns, all that its workers wrote meanwhile is read before anything is decided.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+from controller.reconcile.clock import seconds_of
+from controller.reconcile.context import Context
+from controller.reconcile.infos import Silence, TaskInfo, project_key
+from controller.reconcile.outboxes import Outboxes
+from controller.resources.conditions import find
+from controller.store.base import Key, Resource
+from providers.base import JobStatus, Provider, ProviderError, ProviderUnreachable, SwarmHandle
+
+OBSERVE_SECONDS = 60.0
+"""A provider that has not answered by then does not answer."""
+
+
+async def observe(provider: Provider, handle: SwarmHandle) -> list[JobStatus]:
+    """All jobs of a swarm, in bounded time. Raises: ProviderUnreachable, ProviderError."""
+    try:
+        async with asyncio.timeout(OBSERVE_SECONDS):
+            return await provider.observe(handle)
+    except TimeoutError:
+        raise ProviderUnreachable(
+            "NoAnswer", f"provider {provider.name} has not answered for {OBSERVE_SECONDS:g} s"
+        ) from None
+
+
+class Contact:
+    """Notes for every swarm since when it is not heard of, and wakes whom that concerns."""
+
+    def __init__(self, ctx: Context, outboxes: Outboxes) -> None:
+        self._ctx = ctx
+        self._outboxes = outboxes
+
+    def lost(self, obj: Resource, error: ProviderError) -> Silence:
+        """A swarm's provider could not be asked."""
+        meta = obj["metadata"]
+        key, now = Key("Swarm", meta["namespace"], meta["name"]), self._ctx.clock.now()
+        info = self._ctx.world.swarms.get(key)
+        before = info.silence if info else None
+        since = before.since if before else _stored_since(obj) or now
+        silence = Silence(since, error.reason, str(error))
+        if info is not None:
+            info.silence = silence
+        if before is None:
+            self._outboxes.wake_waiting(key)
+        was_unknown = before is not None and info is not None and info.unknown_told
+        if silence.is_long(now) and not was_unknown:
+            if info is not None:
+                info.unknown_told = True
+            self._wake_open(key)
+        return silence
+
+    async def found(self, key: Key, provider: Provider, jobs: Iterable[str], *, now: float) -> None:
+        """A swarm's provider has answered; what its workers wrote meanwhile is read first.
+
+        Args:
+            jobs: those that are followed.
+
+        Raises: ProviderError.
+        """
+        info = self._ctx.world.swarms.get(key)
+        if info is None or info.silence is None:
+            return
+        await asyncio.gather(
+            *(provider.flush(job) for job in jobs if job in self._ctx.world.open_jobs)
+        )
+        info.silence, info.unknown_told, info.contact_since = None, False, now
+        self._wake_open(key)
+        self._outboxes.wake_waiting(key)
+        self._ctx.wake_dispatch()
+
+    def _wake_open(self, swarm: Key) -> None:
+        """Tasks whose open attempt is there, and their projects, have something else to say."""
+        world = self._ctx.world
+        for task in list(world.open_jobs.values()):
+            info = world.tasks.get(task)
+            if info is not None and _is_there(info, swarm):
+                self._ctx.queue.add(task)
+                if info.project:
+                    self._ctx.queue.add(project_key(info), after=1.0)
+
+
+def _is_there(info: TaskInfo, swarm: Key) -> bool:
+    return info.key.namespace == swarm.namespace and info.open_swarm == swarm.name
+
+
+def _stored_since(obj: Resource) -> float | None:
+    """Since when status says that the provider is out of reach: a restart changes nothing."""
+    known = find((obj.get("status") or {}).get("conditions") or [], "ProviderReachable") or {}
+    return seconds_of(known["lastTransitionTime"]) if known.get("status") == "False" else None

@@ -1,0 +1,104 @@
+"""Workers that wait in a batch system's queue, or stand still by its will: said, and bounded."""
+
+from __future__ import annotations
+
+from providers.base import JobState
+from tests.lab import prompt, swarm
+
+
+def wait_in_line(rig, *reasons):
+    """Workers that stay in the queue, each for a reason."""
+    rig.provider.boot_seconds = 100_000
+
+    def queued():
+        jobs = rig.provider.live()
+        for job, reason in zip(jobs, reasons, strict=False):
+            job.reason = reason
+        return len(jobs) >= len(reasons)
+
+    return queued
+
+
+def available(rig):
+    return rig.condition("Swarm", "builders", "Available")
+
+
+def test_what_they_wait_for_is_said(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=3), prompt("p"))
+        await rig.until(wait_in_line(rig, "Resources", "Priority", "Resources"), "jobs")
+        note = "3 wait in the queue: Priority (1), Resources (2)"
+        await rig.until(lambda: note in available(rig).get("message", ""), "the note", 20)
+        rows = rig.swarm()["workers"]
+        assert [row["reason"] for row in rows] == ["Resources", "Priority", "Resources"]
+        assert all(row["phase"] == "Starting" for row in rows)
+        await rig.pass_time(70)
+        assert note in rig.task("p")["blocker"]["message"]
+
+    play(scenario)
+
+
+def test_the_soft_deadline_is_said_and_the_hard_one_cancels(play):
+    async def scenario(rig):
+        launch = {"softTimeoutSeconds": 60, "hardTimeoutSeconds": 200}
+        rig.apply(swarm(replicas=1, launch=launch))
+        await rig.until(wait_in_line(rig, "Resources"), "a job")
+        (job,) = rig.provider.live()
+        await rig.until(lambda: available(rig).get("reason") == "LaunchDelayed", "soft", 90)
+        assert "60 s" in available(rig)["message"] and "Resources (1)" in available(rig)["message"]
+        assert job.alive
+        await rig.until(lambda: not job.alive, "hard", 200)
+        assert job.state is JobState.ENDED
+        await rig.until(lambda: rig.swarm()["launchFailures"] == 1, "a failed launch")
+        assert rig.reasons()["WorkerLost"] == 1
+        assert "LaunchDeadlineExceeded" in available(rig)["message"]
+        await rig.until(lambda: rig.swarm().get("phase") == "Failed", "giving up", 3000)
+        await rig.until(rig.provider.live, "yet another try", 90)
+
+    play(scenario)
+
+
+def test_one_that_stands_still_is_neither_lost_nor_late(play):
+    async def scenario(rig):
+        rig.provider.turn_seconds = 100_000
+        rig.apply(swarm(replicas=1, heartbeatTimeoutSeconds=10))
+        rig.apply(prompt("p", timeoutSeconds=300, stallTimeoutSeconds=200))
+        await rig.until(lambda: (rig.task("p").get("attempts") or [{}])[-1].get("turnStartedAt"),
+                        "the turn")  # fmt: skip
+        (job,) = rig.provider.live()
+        await rig.pass_time(50)
+        job.suspended, job.reason = True, "Suspended"
+        await rig.pass_time(1000)
+        (row,) = rig.swarm()["workers"]
+        assert (row["phase"], row["reason"]) == ("Busy", "Suspended")
+        passes = sum(rig.passes.values())
+        await rig.pass_time(600)
+        assert sum(rig.passes.values()) - passes < 600
+        job.suspended = False
+        job.emit("assistant", {"text": "on"}, job.running)
+        await rig.pass_time(60)
+        assert job.alive and "reason" not in rig.swarm()["workers"][0]
+        assert "interrupt" not in rig.task("p")["attempts"][-1]
+        job.emit("assistant", {"text": "on"}, job.running)
+        await rig.pass_time(90)
+        job.emit("assistant", {"text": "on"}, job.running)
+        await rig.until(lambda: rig.task("p")["attempts"][0].get("interrupt"), "its own time", 150)
+        assert rig.task("p")["attempts"][0]["interrupt"]["reason"] == "Timeout"
+
+    play(scenario)
+
+
+def test_one_that_stands_still_is_given_nothing(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1))
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
+        (job,) = rig.provider.live()
+        job.suspended = True
+        await rig.until(lambda: rig.swarm()["workers"][0].get("reason") == "Suspended", "the note")
+        rig.apply(prompt("p"))
+        await rig.pass_time(30)
+        assert not rig.task("p").get("attempts")
+        job.suspended = False
+        await rig.phase("Task", "p", "Succeeded")
+
+    play(scenario)
