@@ -38,10 +38,16 @@ _REFUSALS = 5
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """How often, in all, and with what first pause what may be repeated is tried."""
+    """How often what may be repeated is tried again, and after what first pause."""
 
     attempts: int = 4
+    """Beside the first."""
     delay_seconds: float = 1.5
+
+    @property
+    def tries(self) -> int:
+        """The first one included."""
+        return self.attempts + 1
 
     @classmethod
     def from_parameters(cls, parameters: Mapping[str, Any]) -> Retry:
@@ -170,7 +176,7 @@ class SshHost:
         attempt = _Attempt(argv[0])
         try:
             async with asyncio.timeout(seconds):
-                for number in range(1, self.retry.attempts + 1):
+                for number in range(1, self.retry.tries + 1):
                     try:
                         return await self._begin(line, attempt)
                     except _Cut:
@@ -182,7 +188,7 @@ class SshHost:
     async def _repeat(
         self, line: str, input: bytes, limit: int, repeatable: bool, attempt: _Attempt
     ) -> Completed:
-        for number in range(1, self.retry.attempts + 1):
+        for number in range(1, self.retry.tries + 1):
             try:
                 attempt.begun = False
                 channel = await self._begin(line, attempt)
@@ -195,14 +201,14 @@ class SshHost:
                         f"the connection to {self} was cut while {attempt.name} ran there: it may "
                         "or may not have done its work",
                     ) from None
-            if number < self.retry.attempts:
+            if number < self.retry.tries:
                 await asyncio.sleep(self.retry.pause(number))
         raise self._lost(attempt)
 
     def _lost(self, attempt: _Attempt) -> ProviderUnreachable:
         return ProviderUnreachable(
             "ConnectionLost",
-            f"the connection to {self} was cut {self.retry.attempts} times in a row while "
+            f"the connection to {self} was cut {self.retry.tries} times in a row while "
             f"{attempt.name} was to run there",
         )
 
@@ -265,7 +271,7 @@ class SshHost:
         from providers.ssh_connect import connect
         from providers.ssh_errors import LASTING
 
-        left = max(1, self.retry.attempts - self._failures)
+        left = max(1, self.retry.tries - self._failures)
         while True:
             try:
                 connection = await connect(

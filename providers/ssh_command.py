@@ -44,15 +44,3 @@ def with_deadline(argv: Sequence[str], seconds: float) -> list[str]:
     server (OpenSSH before 7.9, or for root). ``timeout`` is of GNU coreutils, or of busybox.
     """
     return ["timeout", "-s", "KILL", str(max(1, round(seconds + 0.5))), *argv]
-
-
-def in_login_shell(argv: Sequence[str]) -> list[str]:
-    """The same command with what a login there sets up (``module``, paths), by bash if there is.
-
-    What profiles print comes before the command's own output.
-    """
-    script = (
-        "if command -v bash >/dev/null 2>&1; then s=bash; else s=sh; fi; "
-        """exec "$s" -lc 'exec "$@"' "$s" "$@\""""
-    )
-    return ["/bin/sh", "-c", script, "sh", *argv]

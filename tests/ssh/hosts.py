@@ -29,7 +29,7 @@ def target_of(sshd: Sshd, **more: Any) -> SshTarget:
 
 def host_of(target: SshTarget, means: Means = FILES, **settings: Any) -> SshHost:
     """A host with short pauses."""
-    settings.setdefault("retry", Retry(3, 0.05))
+    settings.setdefault("retry", Retry(2, 0.05))
     return SshHost(target, means, **{"connect_seconds": 5.0, "lasting_seconds": 0.05, **settings})
 
 

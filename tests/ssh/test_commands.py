@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
 from providers.ssh import Retry, SshHost, SshHosts
-from providers.ssh_command import command_line, in_login_shell
+from providers.ssh_command import command_line
 from tests.ssh.hosts import FILES, host_of, target_of, until, using, words
 from tests.sshd import Sshd
 
@@ -73,16 +73,6 @@ def test_what_cannot_be_an_argument() -> None:
             check=True,
         ).stdout
     )
-
-
-def test_a_login_shell(login_host: Sshd) -> None:
-    (login_host.home / ".bash_profile").write_text("echo Welcome; export MODULES=loaded\n")
-    argv = in_login_shell(["sh", "-c", 'echo "$MODULES/$1"', "sh", "a  'b"])
-
-    async def main(host: SshHost) -> None:
-        assert (await host.run(argv, seconds=20)).out == b"Welcome\nloaded/a  'b\n"
-
-    using(target_of(login_host), main)
 
 
 # --- input, output, exit -------------------------------------------------------------------------

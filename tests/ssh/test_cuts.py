@@ -69,7 +69,7 @@ def test_but_not_for_ever(sshd: Sshd, tmp_path: Path) -> None:
             await running
         assert caught.value.reason == "ConnectionLost" and words(file) == "x\nx\n"
 
-    using(target_of(sshd), main, retry=Retry(2, 0.05))
+    using(target_of(sshd), main, retry=Retry(1, 0.05))
 
 
 def test_cut_in_the_middle_of_a_stream(sshd: Sshd) -> None:
@@ -115,7 +115,7 @@ def test_who_waits_for_a_host_that_comes_back_is_served(sshd: Sshd) -> None:
         sshd.start()
         assert all(done.code == 0 for done in await asyncio.gather(*waiting))
 
-    using(target_of(sshd), main, retry=Retry(30, 0.05))
+    using(target_of(sshd), main, retry=Retry(29, 0.05))
 
 
 def test_a_host_that_is_away_is_not_stormed(sshd: Sshd) -> None:
@@ -136,7 +136,7 @@ def test_a_host_that_is_away_is_not_stormed(sshd: Sshd) -> None:
                 assert isinstance(result, ProviderUnreachable)
         assert attempts == 1, "each of 200 calls tried by itself"
 
-    using(target_of(sshd), main, retry=Retry(2, 1.0), sessions=3)
+    using(target_of(sshd), main, retry=Retry(1, 1.0), sessions=3)
 
 
 def test_a_host_that_stands_still_is_noticed(sshd: Sshd) -> None:
@@ -152,4 +152,4 @@ def test_a_host_that_stands_still_is_noticed(sshd: Sshd) -> None:
         finally:
             sshd.thaw()
 
-    using(target_of(sshd), main, keepalive_seconds=0.2, connect_seconds=0.5, retry=Retry(1, 0.05))
+    using(target_of(sshd), main, keepalive_seconds=0.2, connect_seconds=0.5, retry=Retry(0, 0.05))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import getpass
+import itertools
 import json
 import os
 import platform
@@ -18,9 +19,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from worker import leftovers
-from worker.attendant import files, stores
+from worker.attendant import files, stores, tools
 from worker.attendant.commands import Command, Commands
 from worker.attendant.locks import Locks
+from worker.attendant.tools import Wish
 from worker.failures import ProviderError
 from worker.follower import Follower
 from worker.paths import component, inbox_name
@@ -67,7 +69,7 @@ class Calls:
     name = "the attendant"
     failed = "AttendantFailed"
     looks = frozenset({"prepare", "jobs", "flush", "lacking", "tips"})
-    lasting = frozenset({"lock"})
+    lasting = frozenset({"lock", "tools"})
 
     def __init__(self, root: Path, follower: Follower) -> None:
         self._root = root
@@ -77,6 +79,7 @@ class Calls:
         self._locks = Locks(root)
         self._quick = ThreadPoolExecutor(_QUICK_THREADS)
         self._slow = ThreadPoolExecutor(_SLOW_THREADS)
+        self._numbers = itertools.count()
         self._verbs: Mapping[str, Callable[[Arguments], Awaitable[Any]]] = {
             "prepare": self._prepare,
             "make_job": self._make_job,
@@ -90,6 +93,7 @@ class Calls:
             "run": self._run,
             "lock": self._lock,
             "unlock": self._unlock,
+            "tools": self._tools,
         }
 
     async def perform(self, verb: str, told: Any) -> Any:
@@ -209,6 +213,25 @@ class Calls:
 
     async def _unlock(self, arguments: Arguments) -> None:
         self._locks.release(arguments.text("name"))
+
+    # --- tools -----------------------------------------------------------------------------------
+
+    async def _tools(self, arguments: Arguments) -> Any:
+        wish, seconds = Wish.of(arguments.values), arguments.seconds("seconds")
+        found = await self._in_thread(lambda: tools.installed(self._root, wish))
+        if found is not None:
+            return found
+        name = f"tools {next(self._numbers)}"
+        try:
+            await self._locks.acquire(name, wish.lock, seconds)
+            lock = os.dup(self._locks.descriptor(name))  # ours, whoever lets go of the other
+            return await self._in_thread(
+                lambda: tools.install(self._root, wish, lock, seconds), slow=True
+            )
+        except OSError as error:
+            raise files.not_writable(self._root, error) from error
+        finally:
+            self._locks.release(name)
 
     def _in_thread(self, work: Callable[[], T], *, slow: bool = False) -> asyncio.Future[T]:
         pool = self._slow if slow else self._quick
