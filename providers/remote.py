@@ -25,7 +25,7 @@ from providers.shell import Channel, Input, Shell
 from worker.paths import is_component
 from worker.wire import Frame, WireError, clean
 
-PATIENCE_SECONDS = 60.0
+PATIENCE_SECONDS = 25.0
 """How long a call waits for a connection that is being made."""
 LONGEST_PAUSE = 10.0
 PING_SECONDS = 15.0

@@ -13,14 +13,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.worker.harness import ROOT
+from tests.worker.harness import ROOT, until
 from worker.wire import MAGIC, PROTOCOL, Frame, encode, frame, read_blocking
 
 SILENT = """
-import sys
+import os, sys
 from worker.attendant import main
-main.SILENCE_SECONDS = float(sys.argv[1])
-sys.exit(main.main("attendant", sys.argv[2]))
+main.SILENCE_SECONDS, main.SETTLE_SECONDS = float(sys.argv[1]), 0.2
+code = main.main("attendant", sys.argv[2])
+import gc
+gc.collect()
+os._exit(code)
 """
 
 
@@ -124,6 +127,20 @@ def test_what_prints_does_not_get_among_the_frames(tmp_path: Path) -> None:
         answers = [hear(process), hear(process)]
         assert [answer.type for answer in answers if answer] == ["welcome", "done"]
         assert answers[1] is not None and answers[1].json()["out"] == "quiet\n"
+
+
+def test_a_command_that_may_outlive_it_does(tmp_path: Path) -> None:
+    """A submission that is under way is not broken off."""
+    script = f"touch {tmp_path}/begun; sleep 1.5; touch {tmp_path}/done"
+    told = {"argv": ["sh", "-c", script], "seconds": 60, "detached": True}
+    with attendant(tmp_path) as process:
+        say(process, HELLO, frame("call", json.dumps(told).encode(), id=1, verb="run"))
+        until((tmp_path / "begun").exists)
+        assert process.stdin is not None
+        process.stdin.close()
+        process.wait(20)
+        assert not (tmp_path / "done").exists(), "it is the attendant that ended first"
+    until((tmp_path / "done").exists)
 
 
 def test_no_worker_folder_is_called_so(tmp_path: Path) -> None:

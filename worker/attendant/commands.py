@@ -17,6 +17,8 @@ MAX_OUTPUT = 5 * 1024 * 1024
 """Bytes that are kept of each of a command's two outputs; an answer holds both."""
 _CHUNK = 64 * 1024
 _AFTER_KILL = 2.0
+_LASTING: set[_Running] = set()
+"""Commands that may outlive us.  asyncio kills a process whose object goes: these never do."""
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ class Commands:
         Raises: ProviderError (``CommandNotFound``); OSError.
         """
         running = await _start(command)
-        if not command.detached and command.lock is None:
-            self._ours.add(running)
+        lasting = command.detached or command.lock is not None
+        group = _LASTING if lasting else self._ours
+        group.add(running)
         talking = asyncio.get_running_loop().create_task(running.talk(command.input))
         try:
             done, _ = await asyncio.wait({talking}, timeout=command.seconds)
@@ -105,10 +108,11 @@ class Commands:
                 await asyncio.wait({talking}, timeout=_AFTER_KILL)
                 talking.cancel()  # somebody it left behind may hold its output open
         finally:
-            self._ours.discard(running)
+            if talking.done() or not lasting:
+                group.discard(running)
             if not talking.done():
                 self._left.add(talking)
-                talking.add_done_callback(self._forget)
+                talking.add_done_callback(lambda done: self._forget(done, running))
         if done:
             talking.result()
         return {
@@ -124,10 +128,11 @@ class Commands:
         for running in self._ours:
             running.kill()
 
-    def _forget(self, talking: asyncio.Task[None]) -> None:
+    def _forget(self, talking: asyncio.Task[None], running: _Running) -> None:
         self._left.discard(talking)
         if not talking.cancelled():
             talking.exception()
+            _LASTING.discard(running)
 
 
 async def _start(command: Command) -> _Running:

@@ -42,7 +42,6 @@ def main(kind: str, place: str) -> int:
     """
     logging.basicConfig(format="%(levelname)s %(message)s", stream=sys.stderr)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    os.umask(0o077)
     source, sink = _take_over()
     sink.write(b"\n" + MAGIC + b"\n")
     sink.flush()
