@@ -13,10 +13,11 @@ from typing import TypeVar
 import psutil
 import pytest
 
+from providers import remote_tools
 from providers.base import ProviderError
 from providers.remote import RemoteHost
 from providers.remote_setup import Place
-from providers.remote_tools import Tools, have_tools
+from providers.remote_tools import Tools, ToolsThere
 from tests.remote.shells import LocalShell
 from tests.ssh.hosts import until
 
@@ -75,13 +76,19 @@ class Workspace:
         return asyncio.run(main())
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait until all is there."""
+    monkeypatch.setattr(remote_tools, "WAIT_SECONDS", 400.0)
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path)
 
 
 def wanting(**tools: str) -> Callable[[RemoteHost], Awaitable[Tools]]:
-    return lambda host: have_tools(host, {"tools": {"install": True, **tools}})
+    return lambda host: ToolsThere(host).have({"tools": {"install": True, **tools}})
 
 
 def run(tools: Tools, *argv: str) -> str:
@@ -94,7 +101,7 @@ def run(tools: Tools, *argv: str) -> str:
 def test_nothing_is_installed_unless_it_is_asked_for(workspace: Workspace) -> None:
     nothing = {"tools": {"install": False, "codexVersion": "1.2.3"}}
     for parameters in ({}, nothing):
-        assert workspace.using(lambda host, p=parameters: have_tools(host, p)) == [Tools()]  # type: ignore[misc]
+        assert workspace.using(lambda host, p=parameters: ToolsThere(host).have(p)) == [Tools()]  # type: ignore[misc]
     assert not workspace.calls()
 
 
@@ -116,6 +123,44 @@ def test_what_fails_says_why_and_leaves_nothing_half_done(workspace: Workspace) 
     assert "exit status 3" in text and "no such version" in text and ".log" in text
     left = {path.suffix for path in (workspace.root / "tools").iterdir()}
     assert left == {".log", ".lock"}
+
+
+def test_a_launch_does_not_wait_for_minutes(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(remote_tools, "WAIT_SECONDS", 0.2)
+    workspace.gate.touch()
+
+    async def launches(host: RemoteHost) -> None:
+        tools = ToolsThere(host)
+        wanted = {"tools": {"install": True, "codexVersion": "1.2.3"}}
+        for _ in range(3):
+            with pytest.raises(ProviderError) as caught:
+                await tools.have(wanted)
+            assert caught.value.reason == "ToolsInstalling"
+        workspace.gate.unlink()
+        monkeypatch.setattr(remote_tools, "WAIT_SECONDS", 30.0)
+        assert (await tools.have(wanted)).path
+        assert len(workspace.calls()) == 1
+        await tools.close()
+
+    workspace.using(launches)
+
+
+def test_what_failed_is_not_tried_again_at_once(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def launches(host: RemoteHost) -> None:
+        wanted = {"tools": {"install": True, "codexVersion": "broken"}}
+        for pause, calls in ((30.0, 1), (0.0, 3)):
+            monkeypatch.setattr(remote_tools, "FIRST_PAUSE", pause)
+            tools = ToolsThere(host)
+            for _ in range(2):
+                with pytest.raises(ProviderError, match="no such version"):
+                    await tools.have(wanted)
+            assert len(workspace.calls()) == calls
+
+    workspace.using(launches)
 
 
 @pytest.mark.parametrize(
