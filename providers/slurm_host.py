@@ -33,8 +33,8 @@ class Folder:
     """``worker.json`` is there."""
     claim: str | None = None
     """What its batch script wrote when it took up the folder; None: no job ever has."""
-    failure: Mapping[str, str] | None = None
-    """What its batch script left when it could not become the worker: ``reason``, ``message``."""
+    failure: tuple[str, str] | None = None
+    """Why its batch script could not become the worker: reason and message."""
     begun: bool = False
     """A worker has taken it up."""
     heartbeat: float | None = None

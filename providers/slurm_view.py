@@ -89,7 +89,7 @@ def _claimed(
     waits = current is not None and current.standing.state is JobState.PENDING
     requeued = waits and signs.newer
     surplus = tuple(one for one in jobs if live(one) and (one is not current or requeued))
-    failure = _failure(folder)
+    failure = None if folder.begun else folder.failure
     handle = current.handle if current is not None else f"job {number}" if number else ""
     running: JobStatus | None = None
     if current is not None and current.standing.state is JobState.RUNNING:
@@ -98,18 +98,13 @@ def _claimed(
         running = JobStatus(folder.job, JobState.RUNNING, "", folder.heartbeat, handle)
     elif current is None and signs.beats:
         running = JobStatus(folder.job, JobState.RUNNING, FORGOTTEN, folder.heartbeat, handle)
-    if running is not None and not failure:
+    if running is not None and failure is None:
         return View(running, surplus, settling)
-    reason = failure.get("reason") or signs.ended or "gone"
-    if current is not None and not failure:
+    reason, message = failure or (signs.ended or "gone", "")
+    if current is not None and failure is None:
         reason = "Requeued" if requeued else current.standing.reason
     status = JobStatus(
-        folder.job,
-        JobState.ENDED,
-        reason,
-        folder.heartbeat,
-        handle,
-        message=failure.get("message", ""),
+        folder.job, JobState.ENDED, reason, folder.heartbeat, handle, message=message[:_MAX_MESSAGE]
     )
     return View(status, surplus, settling)
 
@@ -123,14 +118,3 @@ def _status(name: str, one: Queued, folder: Folder | None) -> JobStatus:
         one.handle,
         frozen=one.standing.frozen,
     )
-
-
-def _failure(folder: Folder) -> dict[str, str]:
-    """What the batch script left; anybody of that user may have written it."""
-    if not folder.failure or folder.begun:
-        return {}
-    reason = folder.failure.get("reason", "")
-    if not (reason.isascii() and reason.isalnum()):
-        reason = "SetupFailed"
-    message = folder.failure.get("message", "").encode(errors="replace").decode()
-    return {"reason": reason[:64], "message": message[:_MAX_MESSAGE]}

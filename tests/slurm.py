@@ -2,7 +2,9 @@
 
 Everything lives in one folder and in processes that are our children; nothing under ``/etc`` is
 touched: clients find the cluster by ``SLURM_CONF``.  All nodes are this machine, told apart by
-``SLURMD_NODENAME``.  Slow faults have quick ways: ``expire``, ``fail_node``.
+``SLURMD_NODENAME``.  Slow faults have quick ways: ``expire``, ``fail_node``.  Where the kernel's
+freezer can be had, jobs are tracked by it (``proctrack/cgroup``), as on real clusters: all that a
+job left behind ends with it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,8 @@ DEADLINE = 30.0
 PORTS = range(18000, 31000)
 """Below the ports that the kernel gives out by itself."""
 SBIN = "/usr/sbin:/sbin"
+FREEZER = Path("/sys/fs/cgroup/freezer")
+CGROUPS = "CgroupPlugin=cgroup/v1\nCgroupMountpoint=/sys/fs/cgroup\n"
 
 CONFIG = """\
 ClusterName=lab
@@ -45,7 +49,7 @@ SlurmctldPidFile={root}/slurmctld.pid
 SlurmdPidFile={root}/%n.pid
 SlurmctldLogFile={root}/log/slurmctld
 SlurmdLogFile={root}/log/%n
-ProctrackType=proctrack/linuxproc
+ProctrackType=proctrack/{tracking}
 TaskPlugin=task/none
 SwitchType=switch/none
 MpiDefault=none
@@ -66,8 +70,8 @@ EnforcePartLimits=NO
 GresTypes=gpu
 {nodes}
 PartitionName=main Nodes=ALL Default=YES MaxTime=INFINITE State=UP
-PartitionName=short Nodes=n1 MaxTime=10 State=UP
-PartitionName=closed Nodes=n1 AllowAccounts=others AllowQos=others State=UP
+PartitionName=short Nodes={first} MaxTime=10 State=UP
+PartitionName=closed Nodes={first} AllowAccounts=others AllowQos=others State=UP
 {extra}
 """
 
@@ -94,7 +98,7 @@ class Slurm:
 
     Args:
         root: its folder; short, as sockets lie in it.
-        nodes: how many virtual nodes, ``n1`` and so on, of 8 processors and 4 GB each.
+        nodes: how many virtual nodes, of 8 processors and 4 GB each.
         extra: further lines of ``slurm.conf``.
         overrides: lines of ``slurm.conf`` that differ, by name.
     """
@@ -103,6 +107,8 @@ class Slurm:
     nodes: int = 4
     extra: str = ""
     overrides: Mapping[str, str] = field(default_factory=dict)
+    tag: str = field(default_factory=lambda: secrets.token_hex(2))
+    """What the nodes' names begin with: cgroups are named after them."""
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     # --- life --------------------------------------------------------------------------------
@@ -141,11 +147,14 @@ class Slurm:
             root=self.root,
             user="root",
             nodes=nodes,
+            first=self.names[0],
+            tracking="cgroup" if self.tracks else "linuxproc",
             extra=self.extra,
         )
         lines = [line for line in text.splitlines() if line.split("=")[0] not in self.overrides]
         lines += [f"{name}={value}" for name, value in self.overrides.items()]
         self.conf.write_text("\n".join(lines) + "\n")
+        (self.root / "cgroup.conf").write_text(CGROUPS)
 
     def stop(self) -> None:
         """End all daemons and all that jobs left running."""
@@ -157,7 +166,17 @@ class Slurm:
         for pid in self._holders():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+        if self.tracks:
+            self._remove_cgroups()
         shutil.rmtree(self.root, ignore_errors=True)
+
+    def _remove_cgroups(self) -> None:
+        for name in self.names:
+            top = FREEZER / f"slurm_{name}"
+            folders = [Path(folder) for folder, _, _ in os.walk(top, topdown=False)]
+            for folder in folders:
+                with contextlib.suppress(OSError):  # a process in it has not been reaped yet
+                    folder.rmdir()
 
     @property
     def conf(self) -> Path:
@@ -167,7 +186,12 @@ class Slurm:
     @property
     def names(self) -> list[str]:
         """Names of the nodes."""
-        return [f"n{number}" for number in range(1, self.nodes + 1)]
+        return [f"n{self.tag}{number:02d}" for number in range(1, self.nodes + 1)]
+
+    @property
+    def tracks(self) -> bool:
+        """Whether all that a job left behind ends with it."""
+        return os.access(FREEZER / "cgroup.procs", os.W_OK)
 
     @property
     def environment(self) -> dict[str, str]:
@@ -334,21 +358,23 @@ class Slurm:
 
         wait(reached, f"all nodes to be {state}")
 
+    def kill_jobs(self) -> None:
+        """Have all jobs end at once; does not wait for it."""
+        self.call("scancel", "--signal=KILL", "--full", "--user=root", check=False)
+        self.call("scancel", "--user=root", check=False)
+
     def clear(self) -> None:
         """Back to a cluster of idle nodes without jobs; for tests that share it."""
         if "slurmctld" not in self._children:
             self.start_ctld()
         for name in self.names:
             self.start_node(name)
-        self.call("scancel", "--user=root", check=False)
+        self.kill_jobs()
         for name in ("main", "short", "closed"):
             self.set_partition(name, "UP")
 
         def ended() -> bool:
-            live = self.call("squeue", "-h", "-o", "%A", check=False).stdout.split()
-            for id in live:
-                self.call("scancel", "--signal=KILL", "--full", id, check=False)
-            return not live
+            return not self.call("squeue", "-h", "-o", "%A", check=False).stdout.split()
 
         wait(ended, "all jobs to end")
         for name in self.names:

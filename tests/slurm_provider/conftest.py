@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.slurm import Slurm, running
+from tests.sshd import Sshd
 
 
 @pytest.fixture(scope="session")
@@ -21,3 +22,11 @@ def slurm(shared_slurm: Slurm) -> Iterator[Slurm]:
     """The shared cluster, with all nodes idle and no job of an earlier test."""
     shared_slurm.clear()
     yield shared_slurm
+
+
+@pytest.fixture(scope="session")
+def slurm_login(shared_slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
+    """The shared cluster's login host."""
+    path = tmp_path_factory.mktemp("login")
+    with Sshd(path, environment=shared_slurm.environment) as sshd:
+        yield sshd

@@ -175,12 +175,12 @@ def _look(path: Path) -> Folder:
         except FileNotFoundError:
             return None
 
-    failure = text("failure")
+    told = json.loads(text("failure") or "null")
     return Folder(
         job=path.name,
         prepared=(path / "worker.json").exists(),
         claim=text("claim"),
-        failure=json.loads(failure) if failure else None,
+        failure=(told["reason"], told["message"]) if told else None,
         begun=(path / "worker.pid").exists(),
         heartbeat=at("heartbeat"),
     )

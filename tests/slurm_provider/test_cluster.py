@@ -19,12 +19,13 @@ def reach(cluster: Slurm, name: str, state: str) -> None:
 
 
 def test_a_node_that_loses_power_takes_its_job_with_it(slurm: Slurm) -> None:
-    submit(slurm, "a", "--nodelist=n2")
+    node, other = slurm.names[1:3]
+    submit(slurm, "a", f"--nodelist={node}")
     reach(slurm, "a", "RUNNING")
-    assert slurm.processes_of("n2") and not slurm.processes_of("n3")
-    slurm.kill_node("n2")
-    assert not slurm.processes_of("n2")
-    slurm.fail_node("n2")  # what slurmctld finds out by itself some 15 s later
+    assert slurm.processes_of(node) and not slurm.processes_of(other)
+    slurm.kill_node(node)
+    assert not slurm.processes_of(node)
+    slurm.fail_node(node)  # what slurmctld finds out by itself some 15 s later
     reach(slurm, "a", "NODE_FAIL")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def prepare(root: Path) -> None:
 
     Raises: ProviderError (``WorkspaceNotWritable``).
     """
-    probe = root / f".probe-{os.getpid()}"
+    probe = root / f".probe-{os.getpid()}-{threading.get_ident()}"
     try:
         paths.make(root)
         write_private(probe, b"x")

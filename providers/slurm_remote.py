@@ -1,0 +1,198 @@
+"""Login hosts of Slurm clusters, over SSH: one connection a host and user, one attendant a root."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Collection, Hashable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from providers.base import (
+    Ended,
+    ProviderError,
+    ProviderUnreachable,
+    RemoteStores,
+    Sink,
+    SwarmHandle,
+)
+from providers.layout import swarm_parts
+from providers.remote import RemoteHost
+from providers.remote_setup import Place as RemotePlace
+from providers.remote_stores import StoresOverSsh
+from providers.slurm_host import Folder, Place, Ran, SlurmHost, Tools
+
+if TYPE_CHECKING:
+    from providers.ssh import SshHosts
+    from providers.ssh_target import Means
+
+LOCK_SECONDS = 90.0
+"""How long a submission that is under way is waited for."""
+STORE_SECONDS = 600.0
+_NOT_BEGUN = frozenset({"LockLost", "LockHeld"})
+
+
+class RemoteLogin:
+    """One login host, user and root (``providers.slurm_host.SlurmHost``).
+
+    Args:
+        remote: what works there for us.
+        login: equal for hosts that are the same host and user.
+    """
+
+    def __init__(self, remote: RemoteHost, login: Hashable) -> None:
+        self.remote = remote
+        self.name = remote.place.name
+        self.login = login
+
+    async def place(self) -> Place:
+        """Reach the host. Raises: ProviderUnreachable, ProviderError."""
+        facts = await self.remote.known()
+        return Place(facts.user, facts.root, facts.worker)
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        input: str = "",
+        seconds: float,
+        lock: str | None = None,
+        effect: bool = False,
+    ) -> Ran:
+        """Run a command there. Raises: ProviderUnreachable, OutcomeUnknown."""
+        try:
+            ran = await self.remote.run(
+                argv, seconds=seconds, effect=effect, input=input or None, lock=lock
+            )
+        except ProviderError as error:
+            raise _not_begun(error) from error
+        return Ran(None if ran.timed_out else ran.code, ran.out, ran.err)
+
+    async def tools(self, parameters: Mapping[str, Any]) -> Tools:
+        """The agents' tools: those on the path of the nodes."""
+        return Tools()
+
+    @asynccontextmanager
+    async def locked(self, swarm: SwarmHandle) -> AsyncIterator[str]:
+        """Hold the swarm's lock. Raises: ProviderUnreachable."""
+        try:
+            async with self.remote.lock(
+                *swarm_parts(swarm), "submit.lock", seconds=LOCK_SECONDS
+            ) as name:
+                yield name
+        except ProviderError as error:
+            raise _not_begun(error) from error
+
+    async def make_job(
+        self, swarm: SwarmHandle, job: str, index: int, files: Mapping[str, str]
+    ) -> str:
+        """A worker's folder; its path. Raises: ProviderError, ProviderUnreachable."""
+        root = (await self.remote.known()).root
+        await self.remote.make_job(swarm, job, files)
+        return "/".join((root, *swarm_parts(swarm), job))
+
+    async def folders(self, swarm: SwarmHandle) -> list[Folder]:
+        """All workers' folders. Raises: ProviderUnreachable, ProviderError."""
+        return [
+            Folder(one.job, one.prepared, one.claim, one.failure, one.begun, one.heartbeat)
+            for one in await self.remote.jobs(swarm)
+        ]
+
+    async def remove(self, swarm: SwarmHandle, jobs: Collection[str] | None) -> None:
+        """Remove workers' folders. Raises: ProviderError, ProviderUnreachable, OutcomeUnknown."""
+        await self.remote.remove(swarm, jobs)
+
+    async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
+        """Pack all workers' folders into a file of this machine. Raises: as the port says."""
+        return await self.remote.archive(swarm, destination)
+
+    async def discard_store(self, name: str) -> None:
+        """Remove a project's store. Raises: ProviderError, ProviderUnreachable, OutcomeUnknown."""
+        await self.remote.call("discard_store", {"store": name}, seconds=STORE_SECONDS)
+
+    async def deliver(
+        self,
+        swarm: SwarmHandle,
+        job: str,
+        index: int,
+        record: Mapping[str, Any],
+        secrets: Mapping[str, str],
+    ) -> None:
+        """As ``Provider.deliver``."""
+        await self.remote.deliver(swarm, job, index, record, secrets=secrets)
+
+    def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
+        """As ``Provider.follow``."""
+        self.remote.follow(swarm, job, index, offset)
+
+    def unfollow(self, job: str) -> None:
+        """As ``Provider.unfollow``."""
+        self.remote.unfollow(job)
+
+    async def flush(self, job: str) -> None:
+        """As ``Provider.flush``."""
+        await self.remote.flush(job)
+
+
+def _not_begun(error: ProviderError) -> ProviderError:
+    """A lock that was lost or not got: nothing was done, and it may be tried again."""
+    if error.reason in _NOT_BEGUN:
+        return ProviderUnreachable(error.reason, str(error))
+    return error
+
+
+class RemoteLogins:
+    """The login hosts of a controller (``providers.slurm.SlurmHosts``).
+
+    Args:
+        means: what of this machine's user may be used to get in; a function, so that nothing of
+            SSH is loaded before the first swarm needs it.
+    """
+
+    def __init__(self, means: Callable[[], Means]) -> None:
+        self._means = means
+        self._ssh: SshHosts | None = None
+        self._logins: dict[Hashable, RemoteLogin] = {}
+        self._sink: Sink | None = None
+        self.stores: RemoteStores | None = StoresOverSsh(lambda swarm: self.host(swarm).remote)
+
+    def start(self, sink: Sink, ended: Ended | None) -> None:
+        """Where records go from now on."""
+        self._sink = sink
+
+    def host(self, swarm: SwarmHandle) -> RemoteLogin:
+        """A swarm's host; connected to from the first time on. Raises: ProviderError."""
+        from providers.ssh import Retry, SshHosts
+        from providers.ssh_target import SshTarget
+
+        parameters = swarm.parameters
+        target = SshTarget.from_parameters(parameters, swarm.secrets)
+        place = RemotePlace(
+            str(target),
+            str(parameters["workspaceRoot"]),
+            parameters.get("pythonPath"),
+            tuple(parameters.get("setupCommands") or ()),
+        )
+        known = self._logins.get((target, place))
+        if known is not None:
+            return known
+        if self._sink is None:
+            raise ProviderError("NotStarted", "the provider for Slurm was not started")
+        if self._ssh is None:
+            self._ssh = SshHosts(self._means())
+        shell = self._ssh.host(target, Retry.from_parameters(parameters))
+        remote = RemoteHost(shell, place)
+        remote.start(self._sink)
+        login = self._logins[target, place] = RemoteLogin(remote, target)
+        return login
+
+    def known(self) -> list[SlurmHost]:
+        """Those that were asked for."""
+        return list(self._logins.values())
+
+    async def close(self) -> None:
+        """End all connections; workers run on."""
+        for login in self._logins.values():
+            await login.remote.close()
+        self._logins.clear()
+        if self._ssh is not None:
+            await self._ssh.close()

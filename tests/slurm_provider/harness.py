@@ -1,0 +1,109 @@
+"""A real cluster behind a real sshd, as the conformance suite and whole runs need it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from providers.base import LaunchRequest, SwarmHandle
+from providers.slurm import SlurmProvider
+from providers.slurm_remote import RemoteLogins
+from providers.ssh_target import Means
+from tests.slurm import Slurm, wait
+from tests.sshd import Sshd
+
+HERE = Path(__file__).parent
+
+
+def provider() -> SlurmProvider:
+    """A provider that looks at queues oftener than users need."""
+    means = Means(config=None, agent=None, files=True)
+    return SlurmProvider(RemoteLogins(lambda: means), interval=0.5, least=0.1, beat_seconds=2)
+
+
+@dataclass(slots=True)
+class SlurmHarness:
+    """One cluster, its login host and a folder that all see."""
+
+    slurm: Slurm
+    sshd: Sshd
+    root: Path
+    more: dict[str, Any] = field(default_factory=dict)
+
+    def provider(self) -> SlurmProvider:
+        """A new provider object, as after a restart."""
+        return provider()
+
+    def parameters(self) -> dict[str, Any]:
+        """The provider block."""
+        retry = {"attempts": 2, "delaySeconds": 0.1}
+        return self.sshd.parameters(workspaceRoot=str(self.root), retry=retry, **self.more)
+
+    def processes(self, job: str | None = None) -> set[int]:
+        """Living processes whose environment names a folder below our root (and the job)."""
+        found = set()
+        for entry in Path("/proc").iterdir():
+            if not entry.name.isdigit():
+                continue
+            try:
+                environment = (entry / "environ").read_bytes().split(b"\0")
+                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+            except (OSError, IndexError):
+                continue
+            ours = any(
+                value.startswith(f"CODESWARM_BASE_DIR={self.root}/".encode())
+                for value in environment
+            )
+            named = job is None or f"CODESWARM_JOB_ID={job}".encode() in environment
+            if ours and named and state != "Z":
+                found.add(int(entry.name))
+        return found
+
+    def kill_worker(self, job: str) -> None:
+        """SIGKILL to the process that the folder names."""
+        wait(lambda: bool(list(self.root.glob(f"*/*/{job}/worker.pid"))), f"{job} to begin")
+        (pid_file,) = self.root.glob(f"*/*/{job}/worker.pid")
+        os.kill(json.loads(pid_file.read_text())["pid"], signal.SIGKILL)
+
+    def die_while_launching(self, request: LaunchRequest, point: str) -> None:
+        """In a process of its own."""
+        swarm = request.swarm
+        told = {
+            "swarm": {
+                "namespace": swarm.namespace,
+                "name": swarm.name,
+                "uid": swarm.uid,
+                "parameters": dict(swarm.parameters),
+            },
+            "job": request.job,
+            "index": request.index,
+            "config": dict(request.config),
+            "env": dict(request.env),
+        }
+        module = "tests.slurm_provider.die_while_launching"
+        ended = subprocess.run(
+            [sys.executable, "-m", module, point, json.dumps(told)],
+            cwd=HERE.parent.parent,
+            check=False,
+            timeout=60,
+        )
+        assert ended.returncode == -signal.SIGKILL
+
+    def traces(self, swarm: SwarmHandle) -> list[str]:
+        """Files with the swarm's uid in their path, and its jobs that are not at their end."""
+        files = [str(path) for path in self.root.rglob("*") if swarm.uid[:8] in str(path)]
+        out = self.slurm.call("squeue", "-h", "-o", "%k").stdout.split()
+        return files + [comment for comment in out if swarm.uid in comment]
+
+    def end(self) -> None:
+        """Kill what a failed test left."""
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
