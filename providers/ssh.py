@@ -4,7 +4,7 @@ The connection is made when it is first needed, shared by all, asked for signs o
 again when it was cut.  Every command has a deadline.  A command that may have begun when the
 connection was cut has an outcome that nobody knows, unless it may be repeated.
 
-asyncssh is imported only once somebody connects: it takes a third of a second.
+asyncssh is imported only once somebody connects: that takes half a second of CPU.
 """
 
 from __future__ import annotations

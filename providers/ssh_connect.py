@@ -16,6 +16,8 @@ from providers.ssh_errors import connect_error
 from providers.ssh_keys import Offer
 from providers.ssh_target import Means, SshTarget
 
+asyncssh.set_log_level("WARNING")  # it has a line for every channel
+
 _KEEPALIVES = 3
 """How many may go unanswered before a connection counts as lost."""
 

@@ -105,10 +105,11 @@ def _over_jump(place: str, hop: Hop, error: asyncssh.ChannelOpenError) -> Provid
     if error.code == asyncssh.OPEN_ADMINISTRATIVELY_PROHIBITED:
         return ProviderUnreachable(
             "ConnectionRefused",
-            f"{place}: the jump host forwards no connections (AllowTcpForwarding): {error.reason}",
+            f"{place}: the jump host forwards no connections (AllowTcpForwarding): "
+            f"{_plain(error.reason)}",
         )
     return ProviderUnreachable(
-        "ConnectionRefused", f"the jump host cannot connect to {place}: {error.reason}"
+        "ConnectionRefused", f"the jump host cannot connect to {place}: {_plain(error.reason)}"
     )
 
 
@@ -129,5 +130,10 @@ def _system(place: str, error: OSError) -> ProviderUnreachable:
 def _words(error: Exception) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
-    text = getattr(error, "reason", "") or str(error) or type(error).__name__
-    return " ".join(str(text).split())[:300]
+    return _plain(str(getattr(error, "reason", "") or str(error) or type(error).__name__))
+
+
+def _plain(text: str) -> str:
+    """A short line of what another host said."""
+    shown = "".join(sign if sign.isprintable() else " " for sign in text)
+    return " ".join(shown.split())[:300]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -136,7 +137,8 @@ def read_known_hosts(
 def _load(keys: asyncssh.SSHKnownHosts, name: str) -> None:
     """Take in a file, as ssh does: one that is not there, or a line that is none, says nothing."""
     try:
-        text = Path(name).expanduser().read_text(encoding="utf-8", errors="replace")
+        path = Path(os.path.expandvars(name.replace("%d", "~"))).expanduser()
+        text = path.read_text(encoding="utf-8", errors="replace")
     except (OSError, RuntimeError):
         return
     for line in text.splitlines():

@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import psutil
@@ -73,6 +74,14 @@ def test_what_cannot_be_an_argument() -> None:
             check=True,
         ).stdout
     )
+
+
+def test_asyncssh_is_loaded_by_the_first_connection_only() -> None:
+    script = "import sys, providers.ssh; print('asyncssh' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "False\n"
 
 
 # --- input, output, exit -------------------------------------------------------------------------
