@@ -19,6 +19,7 @@ from providers.layout import swarm_parts
 from providers.remote import RemoteHost
 from providers.remote_setup import Place as RemotePlace
 from providers.remote_stores import StoresOverSsh
+from providers.remote_tools import ToolsThere
 from providers.slurm_host import Folder, Place, Ran, SlurmHost, Tools
 
 if TYPE_CHECKING:
@@ -43,6 +44,12 @@ class RemoteLogin:
         self.remote = remote
         self.name = remote.place.name
         self.login = login
+        self._tools = ToolsThere(remote)
+
+    async def close(self) -> None:
+        """End the connection; what was begun there goes on."""
+        await self._tools.close()
+        await self.remote.close()
 
     async def place(self) -> Place:
         """Reach the host. Raises: ProviderUnreachable, ProviderError."""
@@ -68,8 +75,12 @@ class RemoteLogin:
         return Ran(None if ran.timed_out else ran.code, ran.out, ran.err)
 
     async def tools(self, parameters: Mapping[str, Any]) -> Tools:
-        """The agents' tools: those on the path of the nodes."""
-        return Tools()
+        """The agents' tools: installed, or those on the path of the nodes.
+
+        Raises: ProviderError (``ToolsInstalling``, ``ToolsFailed``), ProviderUnreachable.
+        """
+        found = await self._tools.have(parameters)
+        return Tools(found.path, found.python)
 
     @asynccontextmanager
     async def locked(self, swarm: SwarmHandle) -> AsyncIterator[str]:
@@ -192,7 +203,7 @@ class RemoteLogins:
     async def close(self) -> None:
         """End all connections; workers run on."""
         for login in self._logins.values():
-            await login.remote.close()
+            await login.close()
         self._logins.clear()
         if self._ssh is not None:
             await self._ssh.close()
