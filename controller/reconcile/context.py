@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from controller.reconcile.clock import Clock, stamp
+from controller.reconcile.ferry import Ferry
 from controller.reconcile.infos import TaskInfo
 from controller.reconcile.observer import Observer
 from controller.reconcile.queue import WorkQueue
@@ -73,8 +74,11 @@ class Context:
     """Why the store was away last, as it was logged, and until when that need not be repeated."""
     prices: Prices = field(init=False)
     """What models cost: the settings' prices over the built-in list."""
+    ferry: Ferry = field(init=False)
+    """Carries repositories to workers that do not reach them, and results back."""
 
     def __post_init__(self) -> None:
+        self.ferry = Ferry(self.repositories, self.stores, self.queue.add, self._tell)
         self.prices = Prices(self.settings.model_pricing, built_in())
 
     def now(self) -> str:
@@ -119,6 +123,9 @@ class Context:
     ) -> dict[str, str] | Unresolved:
         """The variables of ``agent.env`` (see ``resolve_env``)."""
         return resolve_env(obj, env, self.store.get, self.sources)
+
+    def _tell(self, key: Key, reason: str, message: str) -> None:
+        self.store.record_event(key, "Normal", reason, message)
 
     def event_for(self, key: Key, reason: str, message: str) -> None:
         """Warn about an object by its key."""

@@ -18,10 +18,13 @@ from controller.domain.scheduling import (
 )
 from controller.reconcile.attempts import Undeliverable, begin_attempt, user_record
 from controller.reconcile.budget import halted
+from controller.reconcile.carriages import NotYet
+from controller.reconcile.carrying import carry_out
 from controller.reconcile.context import Context
 from controller.reconcile.infos import TaskInfo, WorkerInfo, project_key
 from controller.reconcile.readiness import pool_of, unready
 from controller.reconcile.task_status import task_conditions
+from controller.repository.problems import RepositoryProblem
 from controller.store.base import (
     Conflict,
     Key,
@@ -155,8 +158,10 @@ class Dispatcher:
         except (Conflict, NotFound):
             self._ctx.queue.add(key, after=0.05)
             again = True
-        except Undeliverable:
+        except (Undeliverable, RepositoryProblem):
             self._ctx.queue.add(key, after=0.05)  # its pass finds out why, and puts it back
+        except NotYet:
+            self._ctx.queue.add(key, after=1.0)  # its pass delivers it; it is woken before
         except ProviderError:
             self._ctx.queue.add(key, after=0.5)
             self._ctx.queue.add(worker.swarm)
@@ -214,11 +219,14 @@ async def deliver(ctx: Context, obj: dict[str, Any], mail: Mail | None = None) -
 
     ``mail`` is its record and secrets, if they are at hand.
 
-    Raises: ProviderError, Undeliverable.
+    Raises: ProviderError, Undeliverable; where workers do not reach repositories also NotYet (it
+        is being sent there), RepositoryProblem (it cannot be).
     """
     attempt = obj["status"]["attempts"][-1]
     swarm = Key("Swarm", obj["metadata"]["namespace"], attempt["swarm"])
     handle, provider = ctx.handle_of(swarm)
     record, secrets = mail or user_record(ctx, obj)
+    if provider.stores is not None and "repository" in record:
+        record, secrets = await carry_out(ctx, obj, record), None
     await provider.deliver(handle, attempt["job"], attempt["worker"], record, secrets=secrets)
     ctx.delivered.add(attempt["injectionId"])

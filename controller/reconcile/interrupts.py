@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from controller.reconcile.attempts import Undeliverable
+from controller.reconcile.attempts import Undeliverable, user_record
 from controller.reconcile.budget import EXCEEDED, overspent
+from controller.reconcile.carriages import NotYet
+from controller.reconcile.carrying import located
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
 from controller.reconcile.dispatch import deliver
@@ -15,8 +17,9 @@ from controller.reconcile.questions import stop_waiting, waited
 from controller.reconcile.readiness import stale_run
 from controller.reconcile.task_status import task_conditions
 from controller.reconcile.turns import TurnFacts
+from controller.repository.problems import RepositoryProblem
 from controller.store.base import Key, Resource
-from providers.base import ProviderError
+from providers.base import Provider, ProviderError, SwarmHandle
 
 SETTLE_SECONDS = 15.0
 """How long an interrupted worker may take to settle before it is stopped by force."""
@@ -141,21 +144,40 @@ class Interrupter:
 
         Returns: whether it was told.
         """
+        swarm, unready = _swarm_key(obj, attempt), False
+        handle, provider = self._ctx.handle_of(swarm)
         try:
             if turn is None or turn.accepted_at is None:
                 await deliver(self._ctx, obj)
         except Undeliverable:
             pass  # nothing was delivered, so nothing can start: the stop below settles it
-        swarm = _swarm_key(obj, attempt)
-        handle, provider = self._ctx.handle_of(swarm)
+        except (NotYet, RepositoryProblem):
+            unready = True
+        except ProviderError:
+            unready = provider.stores is not None
+            if not unready:
+                raise
         payload = {"action": "interrupt", "injection_id": attempt["injectionId"], "reason": reason}
         record = {"type": "control", "epoch": self._ctx.epoch, "payload": payload}
         try:
             await provider.deliver(handle, attempt["job"], attempt["worker"], record)
+            if unready:  # refused by its worker before it looks for the repository
+                await self._give_up(obj, attempt, handle, provider)
         except ProviderError:
             self._ctx.queue.add(swarm)
             return False
         return True
+
+    async def _give_up(
+        self, obj: Resource, attempt: dict[str, Any], handle: SwarmHandle, provider: Provider
+    ) -> None:
+        """Deliver an attempt that was interrupted before its repository was where it runs."""
+        try:
+            told, _ = user_record(self._ctx, obj)
+        except Undeliverable:
+            return
+        record = located(told, "/nowhere")
+        await provider.deliver(handle, attempt["job"], attempt["worker"], record)
 
     async def _stop(self, obj: Resource, attempt: dict[str, Any]) -> None:
         swarm = _swarm_key(obj, attempt)

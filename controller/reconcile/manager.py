@@ -129,6 +129,7 @@ class Manager:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         self.ctx.queue.close()
+        await self.ctx.ferry.close()
         for provider in self.ctx.providers.values():
             await provider.close()
         self.ctx.transcripts.close_all()

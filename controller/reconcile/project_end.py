@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from controller.reconcile.context import Context
+from controller.reconcile.places import discard_all
 from controller.reconcile.project_repository import credentials_of
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
@@ -74,6 +75,11 @@ class ProjectEnd:
         await self._ctx.repositories.discard(self._ctx.stores / name)
         for provider in self._ctx.providers.values():
             await provider.discard_store(name)
+        for place in await discard_all(self._ctx, obj):
+            text = (
+                f"its git objects stay in stores/{name} at {place}: no swarm leads there any more"
+            )
+            self._ctx.event(obj, "StoreKept", text, warning=True)
 
     async def _collect(self, obj: Resource, key: Key) -> None:
         """Delete attempt refs whose commits a branch of the project holds."""

@@ -28,8 +28,10 @@ from controller.domain.retry import (
     go_on,
 )
 from controller.reconcile.attempts import made_by
+from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.homeward import brought_home
 from controller.reconcile.infos import TaskInfo, project_key, wanted_retry
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.pricing import merge_usage
@@ -42,6 +44,7 @@ from controller.reconcile.turns import TurnFacts
 from controller.repository.problems import RepositoryProblem
 from controller.resources.names import task_branch
 from controller.store.base import Resource
+from providers.base import ProviderError
 
 ANSWER_BYTES = 8192
 REPORT_BYTES = 2048
@@ -49,6 +52,8 @@ FILES_BYTES = 4096
 WARNINGS_BYTES = 1536
 CONFIRM_SECONDS = 2.0
 """Between two looks at a remote that could not be read."""
+BRINGING_SECONDS = 11.0
+"""Between two looks at work that is being brought home; its arrival wakes the task."""
 
 
 def _result(result: TaskResult) -> dict[str, Any]:
@@ -70,15 +75,18 @@ class Settler:
         """Close an attempt whose turn is complete."""
         outcome = self._outcome(obj, info, attempt, turn)
         try:
+            outcome = await brought_home(self._ctx, info, attempt, turn, outcome)
             if outcome.verdict is Verdict.SUCCESS and info.kind in ("work", "integration"):
                 outcome = await self._confirm(info, attempt, outcome)
             elif has_progressed(outcome):
                 outcome = await self._keep(info, attempt, outcome)
             elif outcome.reason == "BranchConflict":
                 outcome = await self._judge_conflict(obj, info, attempt, outcome)
-        except RepositoryProblem as problem:
+        except NotYet as state:
+            return await self._unknown(obj, "BringingHome", state.message, BRINGING_SECONDS)
+        except (RepositoryProblem, ProviderError) as problem:
             if not self._given_up(info):
-                return await self._unreadable(obj, problem)
+                return await self._unknown(obj, problem.reason, str(problem), CONFIRM_SECONDS)
             outcome = Outcome(
                 Verdict.FAILURE, "Cancelled", "it was given up before its end could be confirmed",
                 FailureClass.CANCELLED,
@@ -112,10 +120,12 @@ class Settler:
         return await self._close(obj, info, attempt, turn, outcome)
 
     async def undelivered(
-        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], why: str
+        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], why: Exception
     ) -> float | None:
         """Close an attempt that cannot be delivered: its worker is free for others."""
-        outcome = Outcome(Verdict.FAILURE, "NotDelivered", why, FailureClass.SUPERSEDED)
+        outcome = Outcome(Verdict.FAILURE, "NotDelivered", str(why), FailureClass.SUPERSEDED)
+        if isinstance(why, RepositoryProblem):  # it could not be sent to where the worker is
+            outcome = lost(why.reason, why.message)
         return await self._close(obj, info, attempt, None, outcome)
 
     def _given_up(self, info: TaskInfo) -> bool:
@@ -123,13 +133,17 @@ class Settler:
         gone = project is None or project.deleting
         return gone or info.cancel or info.deleting or info.attempt_revision != info.revision
 
-    async def _unreadable(self, obj: Resource, problem: RepositoryProblem) -> float:
-        """Nothing is known of the remote, and nothing is concluded from that."""
-        writer = ConditionWriter(obj, self._ctx.now())
-        writer.set("BranchDurable", None, "RepositoryUnreadable", problem.message)
-        status = {**obj["status"], "conditions": writer.conditions}
-        await self._ctx.write_status(obj, status)
-        return CONFIRM_SECONDS
+    async def _unknown(self, obj: Resource, reason: str, message: str, after: float) -> float:
+        """Nothing is known of the remote, and nothing is concluded from that.
+
+        What is only on its way and has not taken long has no message, and is not worth a write.
+        """
+        if message:
+            writer = ConditionWriter(obj, self._ctx.now())
+            writer.set("BranchDurable", None, reason, message)
+            status = {**obj["status"], "conditions": writer.conditions}
+            await self._ctx.write_status(obj, status)
+        return after
 
     @staticmethod
     def _outcome(

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.contact import Contact, observe
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.outboxes import Outboxes
+from controller.reconcile.places import leave, unsettled
 from controller.reconcile.swarm_status import FINALIZER, entries_of
 from controller.resources.effective import effective
-from controller.store.base import Key, Resource
+from controller.store.base import Key, Resource, key_of
 from providers.base import (
     JobState,
     JobStatus,
@@ -25,6 +27,11 @@ FORCE_ANNOTATION = "codeswarm.dev/force"
 ABANDON_ANNOTATION = "codeswarm.dev/abandon"
 TERM_SECONDS = 10.0
 """Between SIGTERM at the end of the grace period and SIGKILL."""
+
+
+def _forced(obj: Resource) -> bool:
+    """Whether a person has asked for the end at once (``--force``)."""
+    return FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {})
 
 
 class SwarmEnd:
@@ -70,12 +77,34 @@ class SwarmEnd:
         if running:
             return await self._wind_down(obj, spec, provider, handle, running)
         await provider.stop(handle, [j.job for j in jobs], force=True)
-        if not await self._archive(obj, spec, provider, handle, jobs):
-            return 10.0
-        await provider.remove(handle)
+        archived = await self._archive(obj, spec, provider, handle, jobs)
+        waits = await self._leave(obj, handle, provider) if archived else 10.0
+        if waits is not None:
+            return waits
         await self._release(obj)
         self._drained.difference_update(j.job for j in jobs)
         self._ended.difference_update(j.job for j in jobs)
+        return None
+
+    async def _leave(self, obj: Resource, handle: SwarmHandle, provider: Provider) -> float | None:
+        """Remove what is where the workers were; seconds until that can go on, or None."""
+        key = key_of(obj)
+        left = unsettled(self._ctx, key, provider) if not _forced(obj) else 0
+        if left:
+            text = (
+                f"{left} {'task has' if left == 1 else 'tasks have'} work that is still to be "
+                f"brought home; `codeswarm delete swarm {key.name} --force` gives it up"
+            )
+            await self._say(obj, "Ready", "BringingHome", text)
+            return 0.5
+        await provider.remove(handle)
+        try:
+            await leave(self._ctx, key, handle, provider)
+        except NotYet:
+            return 0.5
+        except ProviderError:
+            if not _forced(obj):
+                raise
         return None
 
     async def _read(
@@ -126,10 +155,7 @@ class SwarmEnd:
         waited = self._ctx.clock.now() - since
         grace = float((spec.get("termination") or {}).get("gracePeriodSeconds", 45))
         jobs = [job.job for job in running]
-        if (
-            FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {})
-            or waited >= grace + TERM_SECONDS
-        ):
+        if _forced(obj) or waited >= grace + TERM_SECONDS:
             await provider.stop(handle, jobs, force=True)
         elif waited >= grace:
             await provider.stop(handle, jobs, force=False)
@@ -168,7 +194,7 @@ class SwarmEnd:
             path = await provider.archive(handle, destination)
         except ProviderError as error:
             await self._stuck(obj, "Ready", error)
-            return FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {})
+            return _forced(obj)
         status["archivePath"] = str(path)
         self._ctx.event(obj, "Archived", f"workspaces and mailboxes are in {path}")
         obj.update(await self._ctx.write_status(obj, status))
@@ -192,12 +218,15 @@ class SwarmEnd:
 
     async def _stuck(self, obj: Resource, condition: str, error: ProviderError) -> float:
         """Say what keeps the swarm from going; nothing is removed before that is put right."""
+        await self._say(obj, condition, error.reason, str(error))
+        return 2.0
+
+    async def _say(self, obj: Resource, condition: str, reason: str, message: str) -> None:
         status = dict(obj.get("status") or {})
         writer = ConditionWriter(obj, self._ctx.now())
-        writer.set(condition, False, error.reason, str(error))
-        status["conditions"], status["reason"] = writer.conditions, error.reason
+        writer.set(condition, False, reason, message)
+        status["conditions"], status["reason"] = writer.conditions, reason
         obj.update(await self._ctx.write_status(obj, status))
-        return 2.0
 
     async def _release(self, obj: Resource) -> None:
         current = self._ctx.store.get(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.reconcile.attempts import Undeliverable, open_attempt
+from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.dispatch import deliver
@@ -19,6 +20,7 @@ from controller.reconcile.settle import Settler
 from controller.reconcile.task_end import TaskEnd
 from controller.reconcile.task_status import reset, sum_usage, task_conditions
 from controller.reconcile.turns import TurnFacts, parse
+from controller.repository.problems import RepositoryProblem
 from controller.resources.texts import Unresolved
 from controller.store.base import Key, Resource
 from providers.base import ProviderError
@@ -29,6 +31,8 @@ REDELIVER_SECONDS = 10.0
 MAX_DELIVERIES = 6
 """A worker that lives and does not answer to so many is replaced."""
 RETRY_SECONDS = 2.0
+SENDING_SECONDS = 11.0
+"""Between two looks at a repository that is being sent; its arrival wakes the task."""
 FOLLOW_UP_SECONDS = 0.01
 UNOBSERVED_SECONDS = 10.0
 """So long after a controller's start tasks do not tell that its swarms are not known yet."""
@@ -183,14 +187,27 @@ class TaskReconciler:
             return await self._interrupter.step(obj, attempt, None, "NotAcknowledged")
         try:
             await deliver(self._ctx, obj)
-        except Undeliverable as error:
+        except (Undeliverable, RepositoryProblem) as error:
             self._deliveries.pop(injection, None)
-            return await self._settler.undelivered(obj, info, attempt, str(error))
-        except ProviderError as error:
-            self._ctx.event(obj, "NotDelivered", str(error), warning=True)
-            return RETRY_SECONDS
+            return await self._settler.undelivered(obj, info, attempt, error)
+        except (NotYet, ProviderError) as error:
+            return await self._held_up(obj, error)
         self._deliveries[injection] = now, times + 1
         return REDELIVER_SECONDS
+
+    async def _held_up(self, obj: Resource, why: NotYet | ProviderError) -> float:
+        """The record cannot be given now; seconds until the next try.
+
+        The arrival of a repository that is being sent to where the worker is wakes the task.
+        """
+        if isinstance(why, ProviderError):
+            self._ctx.event(obj, "NotDelivered", str(why), warning=True)
+            return RETRY_SECONDS
+        if why.message:
+            writer = ConditionWriter(obj, self._ctx.now())
+            writer.set("Running", False, "SendingRepository", why.message)
+            await self._ctx.write_status(obj, {**obj["status"], "conditions": writer.conditions})
+        return SENDING_SECONDS
 
     async def _follow(
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], turn: TurnFacts

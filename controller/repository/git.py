@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from controller.repository.credentials import Credentials, environment
 from controller.repository.problems import RepositoryProblem, RepositoryReason
@@ -64,11 +65,14 @@ class Git:
         *args: str,
         cwd: Path | None = None,
         stdin: str = "",
+        source: BinaryIO | None = None,
         credentials: Credentials | None = None,
         variables: Mapping[str, str] | None = None,
         deadline: float | None = None,
     ) -> Result:
         """Run ``git <args>``; any exit status is a result.
+
+        ``source`` is a file that it reads from where that stands, instead of ``stdin``.
 
         Raises: RepositoryProblem (``RepositoryUnreadable``) for no git, no end before the
             deadline, or too much output.
@@ -78,22 +82,24 @@ class Git:
             with environment(credentials) as secret_variables:
                 env = {**_base_environment(), **secret_variables, **(variables or {})}
                 command = ["git", *(word for s in _SETTINGS for word in ("-c", s)), *args]
-                return await self._run(command, cwd, stdin, env, deadline or self._deadline)
+                given = stdin if source is None else source
+                return await self._run(command, cwd, given, env, deadline or self._deadline)
 
     async def _run(
         self,
         command: Sequence[str],
         cwd: Path | None,
-        stdin: str,
+        stdin: str | BinaryIO,
         env: Mapping[str, str],
         deadline: float,
     ) -> Result:
+        text = stdin if isinstance(stdin, str) else ""
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 cwd=cwd or "/",
                 env=env,
-                stdin=asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL,
+                stdin=_input(stdin),
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.PIPE,
                 start_new_session=True,
@@ -103,7 +109,7 @@ class Git:
         try:
             async with asyncio.timeout(deadline):
                 out, err, _ = await asyncio.gather(
-                    _read(process.stdout), _read(process.stderr), _feed(process.stdin, stdin)
+                    _read(process.stdout), _read(process.stderr), _feed(process.stdin, text)
                 )
                 code = await process.wait()
         except TimeoutError as error:
@@ -116,7 +122,9 @@ class Git:
         return Result(code, _text(out), _text(err))
 
 
-_VERBS = frozenset({"ls-remote", "fetch", "push", "rev-list", "init", "cat-file"})
+_VERBS = frozenset(
+    {"ls-remote", "fetch", "push", "rev-list", "init", "cat-file", "bundle", "index-pack"}
+)
 
 
 def inside(repository: Path) -> tuple[str, str]:
@@ -140,6 +148,12 @@ def _base_environment() -> dict[str, str]:
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_PAGER": "cat",
     }
+
+
+def _input(stdin: str | BinaryIO) -> int | BinaryIO:
+    if isinstance(stdin, str):
+        return asyncio.subprocess.PIPE if stdin else asyncio.subprocess.DEVNULL
+    return stdin
 
 
 async def _read(stream: asyncio.StreamReader | None) -> bytes:

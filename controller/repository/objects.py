@@ -39,10 +39,16 @@ class ObjectStore:
     def __init__(self, git: Git, path: Path) -> None:
         self._git = git
         self.path = path
-        self._fetching = asyncio.Lock()
+        self.fetching = asyncio.Lock()
+        """Two fetches at once would meet at the refs that both set."""
 
-    async def ensure(self) -> None:
-        """Make the store if it is not there.
+    @property
+    def is_made(self) -> bool:
+        """Whether the store is there."""
+        return _is_made(self.path)
+
+    async def ensure(self, oid: str = "") -> None:
+        """Make the store if it is not there, for objects with names like ``oid``.
 
         Raises: RepositoryProblem (``RepositoryUnreadable``) if that fails.
         """
@@ -56,14 +62,17 @@ class ObjectStore:
         try:
             await _lock(descriptor)
             if not _is_made(self.path):
-                await self._init()
+                await self._init(oid)
         finally:
             os.close(descriptor)
 
-    async def _init(self) -> None:
+    async def _init(self, oid: str) -> None:
         part = self.path.with_name(self.path.name + ".part")
         await asyncio.to_thread(shutil.rmtree, part, ignore_errors=True)
-        made = await self._git.run("init", "--quiet", "--bare", "--template=", "--", str(part))
+        form = ["--object-format=sha256"] if len(oid) == 64 else []
+        made = await self._git.run(
+            "init", "--quiet", "--bare", "--template=", *form, "--", str(part)
+        )
         kept = await self._git.run(*inside(part), "config", "gc.auto", "0", variables=ceiling(part))
         for result in (made, kept):
             if result.code != 0:
@@ -73,9 +82,16 @@ class ObjectStore:
         part.replace(self.path)
 
     async def fetch(
-        self, url: str, refs: Collection[str], credentials: Credentials | None = None
+        self,
+        url: str,
+        refs: Collection[str],
+        credentials: Credentials | None = None,
+        *,
+        kept: str = KEPT,
     ) -> None:
         """Bring the commits of these refs (full names), and all they build on, into the store.
+
+        ``kept`` is where the store has them then, instead of below ``refs/``.
 
         Raises: RepositoryProblem; for a ref that is not at the remote as well, as
             ``RepositoryUnreadable``: look at the remote again.
@@ -84,11 +100,11 @@ class ObjectStore:
         for ref in refs:
             if not is_ref_name(ref):
                 raise ValueError(f"not a full ref name: {ref!r}")
-        specs = [f"+{ref}:{KEPT}{ref.removeprefix('refs/')}" for ref in refs]
+        specs = [f"+{ref}:{kept}{ref.removeprefix('refs/')}" for ref in refs]
         if not specs:
             return
-        async with self._fetching:
-            result = await self._run(
+        async with self.fetching:
+            result = await self.run(
                 *("fetch", "--quiet", "--no-tags", "--no-write-fetch-head", "--stdin"),
                 *("--", locate(url).url),
                 stdin="\n".join(specs) + "\n",
@@ -102,7 +118,7 @@ class ObjectStore:
         asked = list(dict.fromkeys(commits))
         if not asked:
             return set()
-        result = await self._run(
+        result = await self.run(
             "cat-file",
             "--batch-check=%(objectname) %(objecttype)",
             stdin="".join(f"{commit}\n" for commit in asked),
@@ -123,7 +139,7 @@ class ObjectStore:
         ends = [tip for tip in dict.fromkeys(tips) if tip in present]
         if not asked or not ends:
             return set()
-        result = await self._run(
+        result = await self.run(
             "rev-list", "--stdin", stdin="\n".join([*asked, *(f"^{tip}" for tip in ends), ""])
         )
         if result.code != 0:
@@ -153,7 +169,8 @@ class ObjectStore:
         return await pushes.delete(self._git, self.path, url, expected, credentials=credentials)
 
     @property
-    def _run(self) -> Callable[..., Awaitable[Result]]:
+    def run(self) -> Callable[..., Awaitable[Result]]:
+        """Runs a git command on the store (see ``Git.run``)."""
         return partial(self._git.run, *inside(self.path), variables=ceiling(self.path))
 
 

@@ -19,6 +19,10 @@ class RepositoryReason(StrEnum):
     INVALID_URL = "InvalidUrl"
     UNSAFE = "UnsafeRepository"
     REFUSED = "PushRefused"
+    COMMIT_NOT_FOUND = "CommitNotFound"
+    SHALLOW = "ShallowRepository"
+    INCOMPLETE = "BundleIncomplete"
+    """What came from elsewhere is not the commit that was named, or lacks objects."""
 
 
 class RepositoryProblem(Exception):

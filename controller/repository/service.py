@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Collection, Hashable, Mapping
 from pathlib import Path
 
-from controller.repository import pushes, remote
+from controller.repository import bundles, pushes, remote
 from controller.repository.credentials import Credentials
 from controller.repository.flights import Flights
 from controller.repository.git import Git
@@ -17,6 +17,8 @@ from controller.repository.remote import RemoteState
 from controller.repository.urls import locate
 
 OUR_REFS = "refs/codeswarm/"
+CARRY_SECONDS = 3600.0
+"""For one command on a repository that is carried elsewhere, however large it is."""
 
 
 class Repositories:
@@ -40,6 +42,9 @@ class Repositories:
         self._states: Flights[RemoteState] = Flights(max_age=max_age)
         self._refs: Flights[dict[str, str]] = Flights(max_age=0.0)
         self._stores: dict[Path, ObjectStore] = {}
+        self._carriers = Git(deadline=CARRY_SECONDS)
+        """Apart from the others: what takes minutes must not keep looks at remotes waiting."""
+        self._carried_stores: dict[Path, ObjectStore] = {}
 
     async def inspect(
         self,
@@ -106,6 +111,7 @@ class Repositories:
     async def discard(self, path: Path) -> None:
         """Remove an object store whose project is gone; one that is not there is fine."""
         self._stores.pop(path, None)
+        self._carried_stores.pop(path, None)
         await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
         path.with_name(f"{path.name}.lock").unlink(missing_ok=True)
 
@@ -124,6 +130,66 @@ class Repositories:
         self._check()
         try:
             return await self.store(store).put(url, refs, expected, credentials)
+        finally:
+            self.forget(url)
+
+    async def held(self, store: Path, commits: Collection[str]) -> set[str]:
+        """Those of the commits that a store holds whole (see ``bundles.held``).
+
+        Raises: RepositoryProblem.
+        """
+        return await bundles.held(self._carried(store), commits)
+
+    async def hold(
+        self,
+        store: Path,
+        url: str,
+        wanted: Mapping[str, str],
+        credentials: Credentials | None = None,
+    ) -> None:
+        """Have commits of a remote in a store (see ``bundles.hold``).
+
+        Raises: RepositoryProblem.
+        """
+        await bundles.hold(self._carried(store), url, wanted, credentials)
+
+    async def pack(
+        self, store: Path, commits: Collection[str], known: Collection[str], bundle: Path
+    ) -> None:
+        """Write commits that a store holds to a bundle file (see ``bundles.pack``).
+
+        Raises: RepositoryProblem.
+        """
+        await bundles.pack(self._carried(store), commits, known, bundle)
+
+    async def unpack(self, store: Path, bundle: Path, ref: str, commit: str, base: str) -> None:
+        """Take a commit from a bundle file that came from elsewhere (see ``bundles.unpack``).
+
+        Raises: RepositoryProblem.
+        """
+        await bundles.unpack(self._carried(store), bundle, ref, commit, base)
+
+    def _carried(self, store: Path) -> ObjectStore:
+        known = self._carried_stores.get(store)
+        if known is None:
+            known = self._carried_stores[store] = ObjectStore(self._carriers, store)
+        return known
+
+    async def bring(
+        self,
+        store: Path,
+        url: str,
+        refs: Mapping[str, str],
+        expected: Mapping[str, str],
+        credentials: Credentials | None = None,
+    ) -> dict[str, PushResult]:
+        """As ``put``, for commits that came from elsewhere and may be many.
+
+        Raises: RepositoryProblem.
+        """
+        self._check()
+        try:
+            return await self._carried(store).put(url, refs, expected, credentials)
         finally:
             self.forget(url)
 
