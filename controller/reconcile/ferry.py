@@ -29,7 +29,8 @@ from providers.base import (
 )
 
 PRESENT_SECONDS = 60.0
-"""For so long it is taken for granted that what was seen at a place is there."""
+"""For so long it is taken for granted that what was seen at a place is there.  Work that was only
+pushed there does not count: to look is also what marks it as there for workers."""
 MAX_BUNDLE_BYTES = 4 << 30
 """Of one result: what comes from where agents run must not fill this machine."""
 REFUSED_SECONDS = 900.0
@@ -263,7 +264,6 @@ class Ferry:
                     await self._repositories.hold(route.store, route.url, refs, route.credentials)
                 else:
                     await self._get(route, parcel)
-        self._saw(route.line, [parcel.head])
         return await self._push(route, parcel, at_home)
 
     async def _get(self, route: Route, parcel: Parcel) -> None:
