@@ -33,7 +33,7 @@ SECONDS = 60.0
 """For one command of the set-up."""
 UPLOAD_SECONDS = 180.0
 MAX_NOISE = 1024 * 1024
-"""Bytes that a login shell may print before our program speaks."""
+"""Bytes that a login shell may print before our program speaks: what channels' readers hold."""
 
 _NO_PYTHON, _SETUP_FAILED = 96, 97
 _LOGIN = (
@@ -246,17 +246,14 @@ async def spoken(channel: Channel, place: Place, seconds: float = SECONDS) -> No
 
     Raises: ProviderUnreachable.
     """
-    passed = 0
     try:
         async with asyncio.timeout(seconds):
-            while line := await channel.reader.readline():
-                if line.rstrip(b"\r\n") == MAGIC:
-                    return
-                passed += len(line)
-                if passed > MAX_NOISE:
-                    raise ValueError
-            code = await channel.wait_closed()
-    except ValueError:
+            try:
+                await channel.reader.readuntil(b"\n" + MAGIC + b"\n")
+                return
+            except asyncio.IncompleteReadError:
+                code = await channel.wait_closed()
+    except asyncio.LimitOverrunError:
         why = "its login shell prints more than a greeting, without end"
     except TimeoutError:
         why = f"nothing of ours was heard within {seconds:.0f} s"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import io
 import json
 import struct
 
@@ -23,6 +25,7 @@ from worker.wire import (
     frame,
     frames,
     read,
+    read_blocking,
 )
 from worker.wire_values import error_frame, error_of
 
@@ -45,6 +48,11 @@ def read_all(data: bytes) -> list[Frame]:
     return asyncio.run(scenario())
 
 
+def read_all_blocking(data: bytes) -> list[Frame]:
+    """The same, as a process reads that does nothing else."""
+    return list(iter(functools.partial(read_blocking, io.BytesIO(data)), None))
+
+
 def raw(head: bytes, body: bytes = b"") -> bytes:
     """A frame as bytes, whatever it holds."""
     return struct.pack(">II", len(head), len(body)) + head + body
@@ -53,9 +61,10 @@ def raw(head: bytes, body: bytes = b"") -> bytes:
 @given(st.lists(st.binary(max_size=200), max_size=8))
 def test_bodies_are_bytes_as_they_are(bodies: list[bytes]) -> None:
     data = b"".join(encode(frame("records", body, end=n)) for n, body in enumerate(bodies))
-    assert [(m.body, m.number("end")) for m in read_all(data)] == [
-        (body, n) for n, body in enumerate(bodies)
-    ]
+    for messages in (read_all(data), read_all_blocking(data)):
+        assert [(m.body, m.number("end")) for m in messages] == [
+            (body, n) for n, body in enumerate(bodies)
+        ]
 
 
 @pytest.mark.parametrize(
@@ -76,8 +85,9 @@ def test_bodies_are_bytes_as_they_are(bodies: list[bytes]) -> None:
     ],
 )
 def test_what_is_no_frame_is_not_read(data: bytes) -> None:
-    with pytest.raises(WireError):
-        read_all(data)
+    for reads in (read_all, read_all_blocking):
+        with pytest.raises(WireError):
+            reads(data)
 
 
 @pytest.mark.parametrize("size", [1, 7, 9, 12])

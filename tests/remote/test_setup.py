@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -9,7 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from providers import remote_setup
 from providers.base import ProviderUnreachable
 from providers.remote_setup import MAX_NOISE, login
 from tests.providers.harness import run, until
@@ -238,6 +242,15 @@ def test_a_host_that_is_away_is_told_as_the_transport_tells_it(
             await until(back, "the host to be back")
 
     run(scenario)
+
+
+@given(st.binary(max_size=200), st.binary(max_size=200))
+def test_what_is_told_among_noise_is_found_or_nothing(before: bytes, after: bytes) -> None:
+    told = {"python": "/p", "version": "3.9.1", "root": "/r", "path": "/r/w", "present": True}
+    line = b"\ncodeswarm-setup " + json.dumps(told).encode() + b"\n"
+    assert remote_setup._told(before + line + after) == told
+    for half in (line[:-5], line.replace(b'"/r"', b"7"), line.replace(b"{", b"["), before):
+        assert remote_setup._told(before + half) is None
 
 
 def test_no_shell_meets_a_newline_of_ours() -> None:
