@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from controller.store.base import Resource
 
 FORCE = "codeswarm.dev/force"
+ABANDON = "codeswarm.dev/abandon"
 
 
 @verb("delete", no_args_is_help=True)
@@ -33,6 +34,11 @@ FORCE = "codeswarm.dev/force"
 @click.option("-l", "--selector", metavar="LABELS", help="Objects with these labels.")
 @click.option("--all", "everything", is_flag=True, help="All objects of the kind.")
 @click.option("--force", is_flag=True, help="Swarms: end workers at once, without grace.")
+@click.option(
+    "--abandon",
+    is_flag=True,
+    help="Swarms whose provider cannot be reached: let go; what runs there is left to itself.",
+)
 @click.option("--wait/--no-wait", help="Wait until they are gone.")
 @click.option("--timeout", type=duration, metavar="TIME", help="With --wait: at most so long.")
 @click.option("--ignore-not-found", is_flag=True, help="What is not there is no error.")
@@ -44,6 +50,7 @@ def delete(
     selector: str | None,
     everything: bool,
     force: bool,
+    abandon: bool,
     wait: bool,
     timeout: float | None,
     ignore_not_found: bool,
@@ -57,6 +64,7 @@ def delete(
       codeswarm delete swarm builders --wait
       codeswarm delete task hello one-question
       codeswarm delete swarm/builders --force
+      codeswarm delete swarm/gpu --abandon
     """
     about = session()
     if bool(files) == bool(what):
@@ -66,7 +74,7 @@ def delete(
     else:
         keys = _named(about, what, selector, everything)
     with closing(about.client.watch()) as watch:
-        ending, missing = _delete(about.client, keys, force)
+        ending, missing = _delete(about.client, keys, force=force, abandon=abandon)
         if not ignore_not_found and missing:
             errors = [str(not_found(about.client, key)) for key in missing]
             raise CliError("\nerror: ".join(errors), FAILURE)
@@ -105,7 +113,7 @@ def _named(
 
 
 def _delete(
-    client: Client, keys: Sequence[Key], force: bool
+    client: Client, keys: Sequence[Key], *, force: bool, abandon: bool
 ) -> tuple[list[tuple[Key, str]], list[Key]]:
     """Delete; those that go on ending with their uids, and those that were not there."""
     ending, missing = [], []
@@ -119,6 +127,8 @@ def _delete(
             forced = key.kind == "Swarm" and (force or again)
             if forced:
                 mark_forced(client, key)
+            if abandon and key.kind == "Swarm":
+                _mark(client, key, ABANDON)
             client.delete(key, uid=live["metadata"]["uid"])
         except NotFound:
             forced = False  # it went by itself in this moment
@@ -142,9 +152,12 @@ def mark_forced(client: Client, key: Key) -> None:
 
     Raises: NotFound.
     """
+    _mark(client, key, FORCE)
 
+
+def _mark(client: Client, key: Key, annotation: str) -> None:
     def change(obj: Resource) -> None:
-        obj["metadata"].setdefault("annotations", {})[FORCE] = "true"
+        obj["metadata"].setdefault("annotations", {})[annotation] = "true"
 
     client.update(key, change)
 

@@ -200,7 +200,7 @@ def _bad(obj: Resource) -> list[Mapping[str, Any]]:
 def _workers(obj: Resource) -> Iterator[str]:
     status = obj.get("status") or {}
     for worker in status.get("workers") or []:
-        if worker.get("phase") not in ("Idle", "Busy"):
+        if worker.get("phase") not in ("Idle", "Busy") or worker.get("reason"):
             reason = worker.get("reason") or "no reason told"
             message = f": {worker['message']}" if worker.get("message") else ""
             yield f"  worker {worker['index']} is {worker.get('phase')} ({reason}{message})"

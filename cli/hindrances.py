@@ -27,6 +27,10 @@ LASTING = frozenset(
     }
 )
 """Reasons of a task's ``Assignable`` that do not pass by themselves and are no other object's."""
+COMING = frozenset(
+    {"Launching", "LaunchDelayed", "LaunchFailed", "Terminating", "WorkerLimit", "NotAccepted"}
+)
+"""Reasons of a swarm's ``Available`` that say no more than its phase, or pass by themselves."""
 ENDED = frozenset({"Succeeded", "Completed", "Failed", "Cancelled"})
 
 
@@ -64,6 +68,10 @@ def of(obj: Resource) -> Hindrance | None:
         unusable = find(conditions, "Available")
         if unusable is not None and unusable["status"] == "False":
             return _from(unusable)
+    if obj["kind"] == "Swarm":
+        lacking = _lacking(conditions)
+        if lacking is not None:
+            return lacking
     types = ("Assignable",) if obj["kind"] == "Task" else ("WithinBudget", "QuotaAvailable")
     for held in (find(conditions, type_) for type_ in types):
         if held is not None and held["status"] == "False":
@@ -71,6 +79,17 @@ def of(obj: Resource) -> Hindrance | None:
             return None if passing else _from(held)
     attention = find(conditions, "NeedsAttention")
     return _from(attention) if attention is not None and attention["status"] == "True" else None
+
+
+def _lacking(conditions: list[Mapping[str, Any]]) -> Hindrance | None:
+    """What keeps a swarm from having workers, or from their being heard."""
+    contact = find(conditions, "ProviderReachable")
+    if contact is not None and contact["status"] == "False":
+        return _from(contact)
+    available = find(conditions, "Available")
+    if available is None or available["status"] != "False" or available["reason"] in COMING:
+        return None
+    return _from(available)
 
 
 def _from(condition: Mapping[str, Any], *, refused: bool = False) -> Hindrance:

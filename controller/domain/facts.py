@@ -159,13 +159,14 @@ def _swarm(obj: Mapping[str, Any]) -> SwarmFacts:
     wanted = spec.get("replicas", 1)
     state = f"{status.get('phase') or 'Pending'}, {status.get('ready') or f'0/{wanted}'} ready"
     quota = _false_condition(status, "QuotaAvailable")
-    ready = _false_condition(status, "Ready")
-    if ready and ready.message:
-        state += f": {ready.message}"
+    told = _false_condition(status, "Available") or _false_condition(status, "Ready")
+    if told and told.message:
+        state += f": {told.message}"
     return SwarmFacts(
         name=obj["metadata"]["name"],
         refused=_false_condition(status, "Accepted"),
         halted=_false_condition(status, "WithinBudget") or quota,
+        away=_false_condition(status, "ProviderReachable"),
         state=state,
         indices=frozenset(range(wanted)) | {w["index"] for w in workers},
         ready=sum(w.get("phase") in READY_PHASES for w in workers),

@@ -35,7 +35,7 @@ from controller.reconcile.swarm_status import (
 )
 from controller.resources.names import job_prefix
 from controller.store.base import Key, Resource
-from providers.base import JobState, JobStatus, ProviderError, ProviderUnreachable
+from providers.base import JobState, JobStatus, ProviderError
 
 LOOKS_PER_TIMEOUT = 6
 """Looks at heartbeats within one heartbeat timeout."""
@@ -109,7 +109,7 @@ class SwarmReconciler:
         try:
             handle = self._ctx.handle_to(obj, old)
             jobs = await observe(provider, handle)
-        except ProviderUnreachable as error:
+        except ProviderError as error:
             return await self._unreachable(key, obj, error)
         alive = [j.job for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
         if alive:
@@ -130,7 +130,7 @@ class SwarmReconciler:
             entries = entries_of(obj)
             self._outboxes.attach(obj, handle, provider, entries, jobs)
             await self._contacts.found(key, provider, jobs, now=self._ctx.clock.now())
-        except ProviderUnreachable as error:
+        except ProviderError as error:
             return await self._unreachable(key, obj, error, problem)
         now = self._ctx.clock.now()
         for job in [e.job for e in entries if e.job in jobs and e.phase != LOST]:
@@ -219,6 +219,7 @@ class SwarmReconciler:
             conditions=writer.conditions,
             observedGeneration=obj["metadata"]["generation"],
             phase=status.get("phase") or "Pending",
+            reason=problem.reason if problem else error.reason,
         )
         await self._ctx.write_status(obj, status)
         return 5.0
