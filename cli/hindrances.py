@@ -29,6 +29,7 @@ LASTING = frozenset(
 """Reasons of a task's ``Assignable`` that do not pass by themselves and are no other object's."""
 COMING = frozenset(
     {"Launching", "LaunchDelayed", "LaunchFailed", "Terminating", "WorkerLimit", "NotAccepted"}
+    | {"ToolsInstalling"}
 )
 """Reasons of a swarm's ``Available`` that say no more than its phase, or pass by themselves."""
 ENDED = frozenset({"Succeeded", "Completed", "Failed", "Cancelled"})
