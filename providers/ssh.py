@@ -10,16 +10,15 @@ asyncssh is imported only once somebody connects: that takes half a second of CP
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
 from providers.ssh_command import command_line, with_deadline
+from providers.ssh_line import Line, Retry
 from providers.ssh_slots import Slot, Slots
 from providers.ssh_target import Means, SshTarget
 
@@ -27,41 +26,12 @@ if TYPE_CHECKING:
     from providers.ssh_channel import Channel
     from providers.ssh_connect import Connection
 
-_LOG = logging.getLogger(__name__)
-_LONGEST_PAUSE = 30.0
-_LONGEST_LASTING = 120.0
+__all__ = ["Completed", "Retry", "SshHost", "SshHosts"]
+
 _OUTPUT = 16 * 1024 * 1024
 _CHUNK = 64 * 1024
 _REFUSALS = 5
 """How often a host may refuse a session in a row when it has granted none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """How often what may be repeated is tried again, and after what first pause."""
-
-    attempts: int = 4
-    """Beside the first."""
-    delay_seconds: float = 1.5
-
-    @property
-    def tries(self) -> int:
-        """The first one included."""
-        return self.attempts + 1
-
-    @classmethod
-    def from_parameters(cls, parameters: Mapping[str, Any]) -> Retry:
-        """``retry: {attempts, delaySeconds}`` of a provider block."""
-        told = parameters.get("retry") or {}
-        return cls(
-            int(told.get("attempts", cls().attempts)),
-            float(told.get("delaySeconds", cls().delay_seconds)),
-        )
-
-    def pause(self, failures: int) -> float:
-        """Seconds to wait after so many failures in a row: growing, and never twice the same."""
-        grown = self.delay_seconds * 1.6 ** min(failures - 1, 20)
-        return float(min(grown, _LONGEST_PAUSE) * random.uniform(0.7, 1.3))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +68,7 @@ class SshHost:
         keepalive_seconds: how often a silent host is asked whether it is there; a connection
             with three questions unanswered is lost.
         lasting_seconds: how long it is not asked again after a failure that does not pass by
-            itself (a refused key); doubled each time, to two minutes.
+            itself (a refused key); doubled each time, to two minutes where the host notices.
         idle_seconds: a connection that nobody used for so long is ended.
     """
 
@@ -115,20 +85,17 @@ class SshHost:
         idle_seconds: float = 600.0,
     ) -> None:
         self.target = target
-        self.retry = retry or Retry()
-        self._means = means
         self._slots = Slots(sessions)
-        self._connect_seconds = connect_seconds
-        self._keepalive_seconds = keepalive_seconds
-        self._lasting_seconds = lasting_seconds
-        self._idle_seconds = idle_seconds
-        self._connection: Connection | None = None
-        self._attempt: asyncio.Task[Connection] | None = None
-        self._failures = 0
-        self._failure: ProviderUnreachable | None = None
-        self._not_before = 0.0
-        self._idle: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._line = Line(
+            target,
+            means,
+            retry=retry or Retry(),
+            connect_seconds=connect_seconds,
+            keepalive_seconds=keepalive_seconds,
+            lasting_seconds=lasting_seconds,
+            idle_seconds=idle_seconds,
+            made=self._slots.reset,
+        )
 
     # --- commands --------------------------------------------------------------------------------
 
@@ -226,8 +193,8 @@ class SshHost:
             return kind("CommandTimedOut", f"{words}, and was killed")
         if attempt.trouble:
             return self._refused(attempt)
-        if self._failure is not None:
-            return ProviderUnreachable(self._failure.reason, str(self._failure))
+        if self._line.failure is not None:
+            return ProviderUnreachable(self._line.failure.reason, str(self._line.failure))
         return ProviderUnreachable(
             "ConnectTimedOut", f"{attempt.name} could not be started on {self} within {seconds:g} s"
         )
@@ -236,9 +203,9 @@ class SshHost:
         """Start a command. Raises: ProviderUnreachable, _Cut."""
         alone, pause = 0, 0.1
         while alone < _REFUSALS:
-            connection = await self._connected()
-            slot = await self._slots.take(self._unused)
-            self._used()
+            connection = await self._line.connected()
+            slot = await self._slots.take(self._line.unused)
+            self._line.used()
             try:
                 channel = await _start(connection, line, slot, attempt)
                 attempt.trouble = ""
@@ -251,101 +218,26 @@ class SshHost:
                 pause = min(2 * pause, 2.0)
         raise self._refused(attempt)
 
-    # --- the connection --------------------------------------------------------------------------
+    @property
+    def retry(self) -> Retry:
+        """For what may be repeated."""
+        return self._line.retry
 
-    async def _connected(self) -> Connection:
-        """The connection, made if need be, by one for all. Raises: ProviderUnreachable."""
-        if self._connection is not None and not self._connection.ended:
-            return self._connection
-        if self._closed:
-            raise ProviderUnreachable("ConnectionLost", f"the connection to {self} was ended here")
-        if self._attempt is None or self._attempt.done():
-            if self._failure is not None and time.monotonic() < self._not_before:
-                raise ProviderUnreachable(self._failure.reason, str(self._failure))
-            self._attempt = asyncio.get_running_loop().create_task(self._make(), name=f"ssh {self}")
-            self._attempt.add_done_callback(_seen)
-        return await asyncio.shield(self._attempt)
-
-    async def _make(self) -> Connection:
-        """Connect, as often as may be tried. Raises: ProviderUnreachable."""
-        from providers.ssh_connect import connect
-        from providers.ssh_errors import LASTING
-
-        left = max(1, self.retry.tries - self._failures)
-        while True:
-            try:
-                connection = await connect(
-                    self.target,
-                    self._means,
-                    seconds=self._connect_seconds,
-                    keepalive=self._keepalive_seconds,
-                    lost=self._on_lost,
-                )
-            except ProviderUnreachable as error:
-                left -= 1
-                self._failures += 1
-                lasting = error.reason in LASTING
-                pause = self._lasting_pause() if lasting else self.retry.pause(self._failures)
-                self._note(error)
-                self._not_before = time.monotonic() + pause
-                if lasting or left <= 0:
-                    raise
-                await asyncio.sleep(pause)
-                continue
-            _LOG.info("%s: connected", connection.where)
-            self._connection, self._failure, self._failures = connection, None, 0
-            self._slots.reset()
-            return connection
-
-    def _lasting_pause(self) -> float:
-        grown = self._lasting_seconds * 2.0 ** min(self._failures - 1, 10)
-        return min(grown, _LONGEST_LASTING)
-
-    def _note(self, error: ProviderUnreachable) -> None:
-        if self._failure is None or self._failure.reason != error.reason:
-            _LOG.warning("%s: %s: %s", self, error.reason, error)
-        self._failure = error
-
-    def _on_lost(self) -> None:
-        if self._connection is not None and self._connection.ended and not self._closed:
-            _LOG.warning("%s: the connection was lost", self._connection.where)
-            self._connection.close()
-            self._connection = None
-
-    def _used(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
-
-    def _unused(self) -> None:
-        """The last command ended."""
-        self._used()
-        if not self._closed:
-            loop = asyncio.get_running_loop()
-            self._idle = loop.call_later(self._idle_seconds, self._disconnect)
-
-    def _disconnect(self) -> None:
-        connection, self._connection = self._connection, None
-        if connection is not None:
-            connection.close()
+    @retry.setter
+    def retry(self, retry: Retry) -> None:
+        self._line.retry = retry
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._connection is not None and not self._connection.ended
+        return self._line.up
 
     async def close(self) -> None:
         """End the connection, and every command on it."""
-        self._closed = True
-        self._used()
-        if self._attempt is not None:
-            self._attempt.cancel()
-            with suppress(asyncio.CancelledError, ProviderError):
-                await self._attempt
-        self._disconnect()
+        await self._line.close()
 
     def __str__(self) -> str:
-        return str(self.target) if self._connection is None else self._connection.where
+        return str(self._line)
 
 
 @dataclass(slots=True)
@@ -355,12 +247,6 @@ class _Attempt:
     name: str
     begun: bool = False
     trouble: str = ""
-
-
-def _seen(task: asyncio.Task[Any]) -> None:
-    """A failure that nobody waits for any more is no news."""
-    if not task.cancelled():
-        task.exception()
 
 
 async def _start(connection: Connection, line: str, slot: Slot, attempt: _Attempt) -> Channel:

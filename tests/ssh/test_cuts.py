@@ -122,14 +122,14 @@ def test_a_host_that_is_away_is_not_stormed(sshd: Sshd) -> None:
     async def main(host: SshHost) -> None:
         sshd.stop()
         attempts = 0
-        connect = host._make
+        connect = host._line._make
 
         async def counted() -> object:
             nonlocal attempts
             attempts += 1
             return await connect()
 
-        host._make = counted  # type: ignore[method-assign,assignment]
+        host._line._make = counted  # type: ignore[method-assign,assignment]
         for _ in range(5):
             storm = (host.run(["true"], seconds=20) for _ in range(40))
             for result in await asyncio.gather(*storm, return_exceptions=True):

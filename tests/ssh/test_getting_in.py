@@ -164,7 +164,7 @@ def test_a_refused_key_is_not_tried_again_at_once_and_works_once_it_may(tmp_path
                 "a host that bans whoever fails often would have banned us"
             )
             sshd.authorize()
-            host._not_before = 0.0  # the pause is over
+            host._line.not_before = 0.0  # the pause is over
             assert await who(host) == sshd.user
 
         using(target_of(sshd), main, lasting_seconds=60.0)
