@@ -28,6 +28,8 @@ HOST = "127.0.0.1"
 _PORTS = range(20000, 32000)
 """Below the range from which systems give ports to whoever asks for any."""
 _READY = 15.0
+_MARK = "CODESWARM_TEST_SSHD"
+"""A variable of all that runs in sessions, by which it is found."""
 
 
 def missing_sshd() -> str:
@@ -89,7 +91,11 @@ class Sshd:
         self.home = home or path / "home"
         self.home.mkdir(exist_ok=True)
         self.user = getpass.getuser()
-        self.environment = {"HOME": str(self.home), **(environment or {})}
+        self.environment = {
+            "HOME": str(self.home),
+            _MARK: str(path),
+            **(environment or {}),
+        }
         self.log = path / "sshd.log"
         self.known_hosts = path / "known_hosts"
         self.authorized = path / "authorized_keys"
@@ -99,8 +105,6 @@ class Sshd:
         self._max_sessions = max_sessions
         self._options = options
         self._process: subprocess.Popen[bytes] | None = None
-        self._left: list[psutil.Process] = []
-        """What ran in sessions that were cut."""
         self.authorize()
         self._make_host_key()
         self.start()
@@ -199,13 +203,18 @@ class Sshd:
         self._process = None
 
     def close(self) -> None:
-        """End it, and everything that was started through it and still runs."""
-        if self._process is not None:
-            self._left += psutil.Process(self._process.pid).children(recursive=True)
+        """End it, and everything that was started through it and still runs.
+
+        What a batch system runs is that one's.
+        """
         self.stop()
-        for process in self._left:
-            _send(process, signal.SIGKILL)
-        self._left.clear()
+        for process in psutil.process_iter():
+            try:
+                variables = process.environ()
+            except (psutil.Error, OSError):
+                continue
+            if variables.get(_MARK) == str(self.path) and "SLURM_JOB_ID" not in variables:
+                _send(process, signal.SIGKILL)
 
     def cut(self) -> None:
         """Kill every session: clients see their connections end without a word.
@@ -235,14 +244,14 @@ class Sshd:
         return psutil.Process(self._process.pid)
 
     def _servers(self) -> list[psutil.Process]:
-        """The processes of sshd that serve sessions; notes what runs in these."""
+        """The processes of sshd that serve sessions, without what runs in these."""
         found = []
         for process in self._listener().children(recursive=True):
             try:
-                served = process.name().startswith("sshd")
+                if process.name().startswith("sshd"):
+                    found.append(process)
             except psutil.NoSuchProcess:
                 continue
-            (found if served else self._left).append(process)
         return found
 
     def rekey(self, kind: str = "ed25519") -> None:
