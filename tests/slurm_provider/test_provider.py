@@ -255,7 +255,11 @@ def test_what_ends_a_job_is_told(slurm: Slurm, root: Path) -> None:
 
         await until(cancelled, "the requeued job to be cancelled")
         slurm.resume(world.id(names[2]))
-        assert not (await world.running(names[2])).frozen
+
+        async def thawed() -> bool:
+            return not (await world.status(names[2])).frozen
+
+        await world.until(thawed, "the suspended worker to go on")
         node = slurm.call("squeue", "-h", "-j", world.id(names[4]), "-o", "%N").stdout.strip()
         slurm.fail_node(node)
         await world.ended(names[4], "NodeFail")
