@@ -8,6 +8,7 @@ is found again from the swarm's uid and the worker's name alone.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,8 +65,8 @@ class SlurmProvider:
     Args:
         hosts: the login hosts.
         epoch: of this controller, for what it says to workers.
-        check: raises if this controller may not act any more; asked before each submission, which
-            no fence of the cluster's own keeps out.
+        left: seconds for which this controller may still act: a submission, which no fence of the
+            cluster's own keeps out, has no longer than that.
         interval: seconds for which one look at a queue is good enough.
         least: seconds between two looks, at least.
         beat_seconds: a worker that Slurm has forgotten counts as alive while its heart has beaten
@@ -79,7 +80,7 @@ class SlurmProvider:
         hosts: SlurmHosts,
         *,
         epoch: int = 0,
-        check: Callable[[], None] = lambda: None,
+        left: Callable[[], float] = lambda: math.inf,
         interval: float = QUEUE_SECONDS,
         least: float = LEAST_SECONDS,
         beat_seconds: float = BEAT_SECONDS,
@@ -87,7 +88,7 @@ class SlurmProvider:
         self.stores: RemoteStores | None = hosts.stores
         self._hosts = hosts
         self._epoch = epoch
-        self._check = check
+        self._left = left
         self._interval = interval
         self._least = least
         self._beat_seconds = beat_seconds
@@ -113,7 +114,7 @@ class SlurmProvider:
         host = self._hosts.host(swarm)
         cluster = self._clusters.get(id(host))
         if cluster is None or cluster.host is not host:
-            client = SlurmClient(host)
+            client = SlurmClient(host, left=self._left)
             queue = self._queues.get(host.login)
             if queue is None:
                 queue = Queue(client.queue, interval=self._interval, least=self._least)
@@ -123,7 +124,7 @@ class SlurmProvider:
                 client,
                 queue,
                 epoch=self._epoch,
-                check=self._check,
+                left=self._left,
                 beat_seconds=self._beat_seconds,
             )
             self._clusters[id(host)] = cluster

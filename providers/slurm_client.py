@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -34,6 +35,8 @@ ASK_SECONDS = 60.0
 """For a command that only asks; Slurm's own give up on slurmctld after some seconds to a minute."""
 SUBMIT_SECONDS = 120.0
 """For sbatch, which waits by itself where slurmctld is busy."""
+LEAST_SECONDS = 2.0
+"""With less time to act no submission is begun."""
 _ENDED = re.compile(r"invalid job id|already complet", re.IGNORECASE)
 """What scancel says of a job that ended meanwhile."""
 CONFIG_AGE, PARTITIONS_AGE, NODES_AGE = 600.0, 20.0, 300.0
@@ -56,11 +59,20 @@ class SlurmClient:
 
     Args:
         host: runs them.
+        left: seconds for which we may still act. A submission has no longer than that: the cluster
+            itself keeps no former controller out.
         clock: monotonic, seconds.
     """
 
-    def __init__(self, host: SlurmHost, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        host: SlurmHost,
+        *,
+        left: Callable[[], float] = lambda: math.inf,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._host = host
+        self._left = left
         self._clock = clock
         self._facts: _Kept[ClusterFacts] | None = None
         self._partitions: _Kept[dict[str, Partition]] | None = None
@@ -118,9 +130,12 @@ class SlurmClient:
         Raises: ProviderError, ProviderUnreachable (nothing was submitted), OutcomeUnknown.
         """
         argv = command(one, (await self.facts()).max_array, default_limit)
-        ran = await self._host.run(
-            argv, input=script(one), seconds=SUBMIT_SECONDS, lock=lock, effect=True
-        )
+        seconds = min(SUBMIT_SECONDS, self._left())
+        if seconds < LEAST_SECONDS:
+            raise ProviderUnreachable(
+                "LeaseRunsOut", "this controller may not act long enough to submit a job"
+            )
+        ran = await self._host.run(argv, input=script(one), seconds=seconds, lock=lock, effect=True)
         if ran.code != 0:
             raise self._trouble("sbatch", ran)
         id = job_id(ran.out)

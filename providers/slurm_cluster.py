@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
@@ -65,7 +66,7 @@ class SlurmCluster:
         client: Slurm's commands there.
         queue: looks at the queue; those of one host and user share it.
         epoch: of this controller, for what it says to workers.
-        check: raises if we may not act any more; asked before each submission.
+        left: seconds for which we may still act.
         beat_seconds: a worker that Slurm does not know counts as alive while its heart has beaten
             so lately.
         clock: monotonic, seconds.
@@ -78,7 +79,7 @@ class SlurmCluster:
         queue: Queue,
         *,
         epoch: int = 0,
-        check: Callable[[], None] = lambda: None,
+        left: Callable[[], float] = lambda: math.inf,
         beat_seconds: float = BEAT_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -86,7 +87,7 @@ class SlurmCluster:
         self.queue = queue
         self._client = client
         self._epoch = epoch
-        self._check = check
+        self._left = left
         self._beat_seconds = beat_seconds
         self._clock = clock
         self._noticed: dict[str, dict[str, _Noticed]] = {}
@@ -185,7 +186,6 @@ class SlurmCluster:
             raise too_small(partitions, holds or 0, len(alive) + len(rest), like.cpus)
 
     async def _submit(self, one: Submission, lock: str, partitions: Sequence[Partition]) -> None:
-        self._check()
         limit = partitions[0].default_time or partitions[0].max_time
         try:
             id = await self._client.submit(one, lock, limit)
@@ -270,11 +270,12 @@ class SlurmCluster:
 
     async def _cancel_surplus(self, surplus: Sequence[Queued]) -> None:
         """Cancel jobs that would only find their worker's place taken."""
+        if self._left() <= 0:
+            return  # whoever may act sees them as well
         try:
-            self._check()
             await self._cancel(surplus, force=False)
-        except Exception as error:  # whoever may act will see them as well
-            _LOG.info("%s: surplus jobs are left: %s", self.host.name, error)
+        except ProviderError as error:
+            _LOG.info("%s: surplus jobs are left for the next look: %s", self.host.name, error)
 
     # --- ending ------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from providers.base import SwarmHandle
+from providers.remote_tools import Tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,16 +51,6 @@ class Place:
     """``workspaceRoot``, absolute."""
     worker: str
     """The worker's program there, absolute."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tools:
-    """Where the agents' own tools lie, if they were installed there."""
-
-    path: tuple[str, ...] = ()
-    """Folders that come first on a worker's PATH."""
-    python: str = ""
-    """The Python that has what the worker's runtime needs."""
 
 
 class SlurmHost(Protocol):

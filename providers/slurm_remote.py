@@ -19,8 +19,8 @@ from providers.layout import swarm_parts
 from providers.remote import RemoteHost
 from providers.remote_setup import Place as RemotePlace
 from providers.remote_stores import StoresOverSsh
-from providers.remote_tools import ToolsThere
-from providers.slurm_host import Folder, Place, Ran, SlurmHost, Tools
+from providers.remote_tools import Tools, ToolsThere
+from providers.slurm_host import Folder, Place, Ran, SlurmHost
 
 if TYPE_CHECKING:
     from providers.ssh import SshHosts
@@ -75,12 +75,8 @@ class RemoteLogin:
         return Ran(None if ran.timed_out else ran.code, ran.out, ran.err)
 
     async def tools(self, parameters: Mapping[str, Any]) -> Tools:
-        """The agents' tools: installed, or those on the path of the nodes.
-
-        Raises: ProviderError (``ToolsInstalling``, ``ToolsFailed``), ProviderUnreachable.
-        """
-        found = await self._tools.have(parameters)
-        return Tools(found.path, found.python)
+        """The agents' tools. Raises: ProviderError (``ToolsInstalling``, ``ToolsFailed``), ..."""
+        return await self._tools.have(parameters)
 
     @asynccontextmanager
     async def locked(self, swarm: SwarmHandle) -> AsyncIterator[str]:
@@ -155,8 +151,8 @@ class RemoteLogins:
     """The login hosts of a controller (``providers.slurm.SlurmHosts``).
 
     Args:
-        means: what of this machine's user may be used to get in; a function, so that nothing of
-            SSH is loaded before the first swarm needs it.
+        means: what of this machine's user may be used to get in; a function, so that nobody looks
+            for it before the first swarm needs it.
     """
 
     def __init__(self, means: Callable[[], Means]) -> None:

@@ -307,6 +307,10 @@ class Slurm:
         """What a dead node comes to, at once: its jobs end as NODE_FAIL."""
         self.set_node(name, "down")
 
+    def mend_node(self, name: str) -> None:
+        """Let a node have jobs again; one that has come back by itself is fine."""
+        self.call("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
+
     def set_partition(self, name: str, state: str) -> None:
         """``UP``, ``DOWN``, ``DRAIN``, ``INACTIVE``."""
         self.call("scontrol", "update", f"PartitionName={name}", f"State={state}")
@@ -378,7 +382,7 @@ class Slurm:
 
         wait(ended, "all jobs to end")
         for name in self.names:
-            self.call("scontrol", "update", f"NodeName={name}", "State=RESUME", check=False)
+            self.mend_node(name)
         self.wait_nodes("idle")
 
 

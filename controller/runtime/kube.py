@@ -40,6 +40,9 @@ from controller.store.kube_api import Api, connect
 from providers.base import Provider, ProviderError
 from providers.hosted import HostedProvider
 from providers.local import LocalProvider
+from providers.slurm import SlurmProvider
+from providers.slurm_remote import RemoteLogins
+from providers.ssh_target import Means
 
 LOG = logging.getLogger("codeswarm")
 
@@ -234,7 +237,10 @@ class KubeController:
             store=store,
             clock=SystemClock(),
             epoch=lease.epoch,
-            providers={"local": FencedProvider(self._local(lease.epoch), lease.check)},
+            providers={
+                "local": FencedProvider(self._local(lease.epoch), lease.check),
+                "slurm": FencedProvider(_slurm(lease), lease.check),
+            },
             repositories=Repositories(check=lease.check),
             settings=configuration,
             transcripts=Transcripts(self._home.transcripts),
@@ -282,6 +288,11 @@ class KubeController:
         loop = asyncio.get_running_loop()
         for signum in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(signum, self._stop.set)
+
+
+def _slurm(lease: Lease) -> Provider:
+    """Workers on clusters; people's keys and files here are no concern of a manifest's."""
+    return SlurmProvider(RemoteLogins(Means.none), epoch=lease.epoch, left=lease.left)
 
 
 async def _forever() -> None:

@@ -119,10 +119,10 @@ class Lease:
     @property
     def held(self) -> bool:
         """Whether we may act now."""
-        return self._left() > 0
+        return self.left() > 0
 
-    def _left(self) -> float:
-        """Seconds for which we may act."""
+    def left(self) -> float:
+        """Seconds for which we may act, if it is not renewed."""
         return self._valid_until - _clock()
 
     def check(self) -> None:
@@ -174,7 +174,7 @@ class Lease:
     async def _renew(self) -> None:
         while self.held:
             try:
-                async with asyncio.timeout(self._left()):
+                async with asyncio.timeout(self.left()):
                     await self._renew_once()
                     return
             except TimeoutError:

@@ -29,6 +29,9 @@ from controller.store.database import Database
 from controller.store.sqlite import SqliteStore
 from providers.base import ProviderError
 from providers.local import LocalProvider
+from providers.slurm import SlurmProvider
+from providers.slurm_remote import RemoteLogins
+from providers.ssh_target import Means
 
 LOG = logging.getLogger("codeswarm")
 EXIT_UNAVAILABLE = 5
@@ -53,7 +56,10 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
             store=store,
             clock=SystemClock(),
             epoch=epoch,
-            providers={"local": LocalProvider(home.workspaces)},
+            providers={
+                "local": LocalProvider(home.workspaces),
+                "slurm": SlurmProvider(RemoteLogins(Means.own), epoch=epoch),
+            },
             repositories=Repositories(),
             settings=configuration,
             transcripts=Transcripts(home.transcripts),

@@ -25,7 +25,8 @@ from providers.base import (
     SwarmHandle,
 )
 from providers.layout import swarm_parts
-from providers.slurm_host import Folder, Place, Ran, SlurmHost, Tools
+from providers.remote_tools import Tools
+from providers.slurm_host import Folder, Place, Ran, SlurmHost
 from tests.slurm import Slurm
 from worker import bundle, leftovers, paths
 from worker.follower import Follower
