@@ -84,10 +84,17 @@ class Peer:
     """How often a sign of life is asked for; None: the connection itself tells."""
     silence_seconds: float = 45.0
     """Without any sign of life for so long, with pings, the connection is given up."""
+    idle_seconds: float | None = None
+    """With pings: a connection that nobody needed for so long is ended, and made again when
+    somebody does; None: never."""
 
 
 class _Cut(Exception):
     """The connection is gone."""
+
+
+class _Idle(Exception):
+    """Nobody needs the connection."""
 
 
 class Link:
@@ -100,6 +107,7 @@ class Link:
         opened: called with the greeting when a connection is made; what it posts goes first.
             Raises: WireError.
         received: called with every frame that answers no call. Raises: WireError.
+        needed: whether the connection is needed though nobody calls.
     """
 
     def __init__(
@@ -110,12 +118,17 @@ class Link:
         *,
         opened: Callable[[Frame], None],
         received: Callable[[Frame], None],
+        needed: Callable[[], bool] = lambda: False,
     ) -> None:
         self._peer = peer
         self._opener = opener
         self._epoch = epoch
         self._opened = opened
         self._received = received
+        self._needed = needed
+        self._used_at = time.monotonic()
+        self._resting = False
+        self._wake = asyncio.Event()
         self._writer: Writer | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Any]] = {}
@@ -148,6 +161,13 @@ class Link:
         self._trouble, self._failure = "the connection to it was ended here", None
         self._lost_at = float("-inf")
         self._tell()
+
+    def use(self) -> None:
+        """The connection is needed now."""
+        self._used_at = time.monotonic()
+        if self._resting:
+            self._resting, self._lost_at = False, self._used_at
+            self._wake.set()
 
     # --- talking ---------------------------------------------------------------------------------
 
@@ -193,6 +213,7 @@ class Link:
 
     async def _connected(self) -> Writer:
         """Raises: ProviderUnreachable; ProviderError (``Fenced``)."""
+        self.use()
         patience = self._peer.patience if self._peer.patience is not None else PATIENCE_SECONDS
         until = self._lost_at + patience
         while True:
@@ -219,10 +240,14 @@ class Link:
         pause = FIRST_PAUSE
         longest = self._peer.longest_pause or LONGEST_PAUSE
         while True:
+            await self._rest()
             try:
                 if await self._connect():
                     pause = FIRST_PAUSE
                 self._note("it ended the connection")
+            except _Idle:
+                _LOG.info("%s: the connection is ended, since nobody needs it", self._peer.name)
+                continue
             except ProviderError as error:
                 self._note(str(error), error)
             except (OSError, WireError) as error:
@@ -231,6 +256,20 @@ class Link:
                 return
             await asyncio.sleep(pause * random.uniform(0.7, 1.0))
             pause = min(2 * pause, longest)
+
+    async def _rest(self) -> None:
+        """Wait for somebody who needs the connection, after a while in which nobody did."""
+        if self._idle():
+            self._trouble, self._failure = "it is being connected to", None
+            self._resting = True
+            self._wake.clear()
+            await self._wake.wait()
+
+    def _idle(self) -> bool:
+        limit = self._peer.idle_seconds
+        if limit is None or self._waiting or self._needed():
+            return False
+        return time.monotonic() - self._used_at > limit
 
     def _note(self, trouble: str, failure: ProviderError | None = None) -> None:
         if self.fenced is not None:
@@ -243,7 +282,7 @@ class Link:
     async def _connect(self) -> bool:
         """One connection from beginning to end; whether there was one.
 
-        Raises: OSError, WireError, ProviderError.
+        Raises: OSError, WireError, ProviderError, _Idle.
         """
         stream = await self._opener()
         pinging: asyncio.Task[None] | None = None
@@ -286,6 +325,11 @@ class Link:
             if silent > self._peer.silence_seconds:
                 why = WireError(f"nothing was heard from it for {silent:.0f} s")
                 stream.reader.set_exception(why)
+                return
+            if self._idle():
+                # Who calls from now on waits for the next.
+                self._writer, self._lost_at = None, time.monotonic()
+                stream.reader.set_exception(_Idle())
                 return
             self.post(frame("ping"))
 

@@ -30,6 +30,8 @@ PATIENCE_SECONDS = 25.0
 LONGEST_PAUSE = 10.0
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 45.0
+IDLE_SECONDS = 300.0
+"""A host that nobody needed for so long is left alone, until somebody does."""
 CALL_SECONDS = 30.0
 REMOVE_SECONDS = 600.0
 _GRACE = 10.0
@@ -113,8 +115,16 @@ class RemoteHost:
             longest_pause=LONGEST_PAUSE,
             ping_seconds=PING_SECONDS,
             silence_seconds=SILENCE_SECONDS,
+            idle_seconds=IDLE_SECONDS,
         )
-        self._link = Link(peer, self._open, 0, opened=self._opened, received=self._received)
+        self._link = Link(
+            peer,
+            self._open,
+            0,
+            opened=self._opened,
+            received=self._received,
+            needed=lambda: any(True for _ in self._followings),
+        )
         self._followings = Followings(self._link.post)
         self._background: set[asyncio.Task[Any]] = set()
 
@@ -229,6 +239,7 @@ class RemoteHost:
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """As ``Provider.follow``."""
+        self._link.use()
         self._followings.follow(job, {**_of(swarm), "index": index}, offset)
 
     def unfollow(self, job: str) -> None:

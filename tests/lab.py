@@ -100,6 +100,9 @@ class Lab:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
+        deadline = time.monotonic() + 10
+        while self.processes() and time.monotonic() < deadline:
+            time.sleep(0.01)  # on a busy machine even those that were killed take a moment
         self.db.close()
 
     def processes(self) -> list[psutil.Process]:

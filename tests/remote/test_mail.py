@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from providers.base import NotTaken, OutcomeUnknown, ProviderError, RecordBatch
+from providers.base import NotTaken, OutcomeUnknown, ProviderError, ProviderUnreachable, RecordBatch
 from tests.providers.harness import until
 from tests.remote.harness import (
     FILES,
@@ -24,6 +24,7 @@ from tests.remote.harness import (
     gone,
     on_lab,
     outbox,
+    raises_soon,
 )
 
 
@@ -126,6 +127,34 @@ def test_an_attendant_ends_when_nobody_is_there_any_more(tmp_path: Path) -> None
         one.shell.cut()
         await gone(pid)
         assert await attendant(one) != pid
+
+    on_lab(tmp_path, scenario)
+
+
+def test_a_host_that_nobody_needs_is_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("providers.remote.PING_SECONDS", 0.05)
+    monkeypatch.setattr("providers.remote.IDLE_SECONDS", 0.4)
+
+    async def scenario(one: Controller) -> None:
+        await begun(one)
+        pid = await attendant(one)
+        await asyncio.sleep(1.0)
+        assert await attendant(one) == pid, "what is followed needs it"
+        one.host.unfollow(JOB)
+        await gone(pid)
+        assert not one.host.connected and len(one.shell.channels) == 1
+        await asyncio.sleep(0.3)
+        assert len(one.shell.channels) == 1, "it is not connected to again"
+        assert await attendant(one) != pid
+        await asyncio.gather(*(one.host.jobs(SWARM) for _ in range(5)))
+        one.shell.away = True
+        one.shell.cut()
+        await raises_soon(lambda: one.host.jobs(SWARM), ProviderUnreachable)
+        one.shell.away = False
+        await one.host.prepare()
+        assert len(one.shell.channels) == 1
 
     on_lab(tmp_path, scenario)
 
