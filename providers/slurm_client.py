@@ -74,14 +74,14 @@ class SlurmClient:
         self._host = host
         self._left = left
         self._clock = clock
+        self._uid = ""
         self._facts: _Kept[ClusterFacts] | None = None
         self._partitions: _Kept[dict[str, Partition]] | None = None
         self._nodes: dict[str, _Kept[list[Node]]] = {}
 
     async def queue(self) -> list[Queued]:
         """Our jobs that slurmctld remembers. Raises: ProviderUnreachable."""
-        place = await self._host.place()
-        return parse_queue(await self._ask(queue_command(place.user)))
+        return parse_queue(await self._ask(queue_command(await self._user())))
 
     async def facts(self) -> ClusterFacts:
         """The cluster's configuration. Raises: ProviderUnreachable."""
@@ -153,14 +153,28 @@ class SlurmClient:
 
         Raises: ProviderUnreachable, OutcomeUnknown.
         """
-        place = await self._host.place()
-        which = [f"--user={place.user}", f"--name={one.job}", str(one.id)]
+        which = [f"--user={await self._user()}", f"--name={one.job}", str(one.id)]
         kinds = [["--signal=KILL", "--full"], []] if force else [[]]
         for options in kinds:
             argv = ["env", "scancel", *options, *which]
             ran = await self._host.run(argv, seconds=ASK_SECONDS, effect=True)
             if ran.code != 0 and not _ENDED.search(ran.err):
                 raise self._trouble("scancel", ran)
+
+    async def _user(self) -> str:
+        """The user id there: names may be unknown to Slurm, or in the environment by mistake.
+
+        Raises: ProviderUnreachable.
+        """
+        if not self._uid:
+            ran = await self._host.run(["id", "-u"], seconds=ASK_SECONDS)
+            uid = ran.out.strip()
+            if not (uid.isascii() and uid.isdigit()):
+                raise ProviderUnreachable(
+                    "LoginFailed", f"`id -u` on {self._host.name} printed no user id: {uid[:80]!r}"
+                )
+            self._uid = uid
+        return self._uid
 
     async def _ask(self, argv: Sequence[str]) -> str:
         ran = await self._host.run(argv, seconds=ASK_SECONDS)

@@ -36,6 +36,8 @@ _LOG = logging.getLogger(__name__)
 BEAT_SECONDS = 15.0
 SETTLE_SECONDS = 15.0
 """How long a removal waits for jobs that are about to be gone."""
+UNSEEN = 3
+"""So often is a worker submitted whose job then cannot be seen: slurmctld may have lost it once."""
 PARALLEL = 4
 """Commands of one launch or stop at a time: Slurm itself takes them one by one."""
 _RECENT = 60.0
@@ -92,6 +94,8 @@ class SlurmCluster:
         self._clock = clock
         self._noticed: dict[str, dict[str, _Noticed]] = {}
         """By swarm uid and worker."""
+        self._unseen: dict[str, int] = {}
+        """Submissions of workers that no look at the queue has shown since."""
         self._limit = asyncio.Semaphore(PARALLEL)
 
     # --- launching ---------------------------------------------------------------------------
@@ -186,6 +190,15 @@ class SlurmCluster:
             raise too_small(partitions, holds or 0, len(alive) + len(rest), like.cpus)
 
     async def _submit(self, one: Submission, lock: str, partitions: Sequence[Partition]) -> None:
+        unseen = self._unseen.get(one.job, 0)
+        if unseen >= UNSEEN:
+            raise ProviderError(
+                "SubmissionUnclear",
+                f"{one.job} was submitted {unseen} times, and squeue shows none of these jobs to "
+                f"{self.host.name}: nothing more is submitted; look at `squeue -t all`, and start "
+                "the controller anew when they can be seen there",
+            )
+        self._unseen[one.job] = unseen + 1
         limit = partitions[0].default_time or partitions[0].max_time
         try:
             id = await self._client.submit(one, lock, limit)
@@ -214,6 +227,9 @@ class SlurmCluster:
         noticed = self._notice(swarm, folders)
         snapshot = await self.queue.look(fresh=fresh)
         there = snapshot.of(swarm.uid)
+        for job in [job for job in self._unseen if job in there]:
+            if any(one.cpus for one in there[job]):  # not merely noted by ourselves
+                del self._unseen[job]
         await self._ask_accounting(folders, there, noticed)
         now = self._clock()
         views = {}

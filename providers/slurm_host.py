@@ -46,7 +46,6 @@ class Folder:
 class Place:
     """A login host, once it is reached."""
 
-    user: str
     root: str
     """``workspaceRoot``, absolute."""
     worker: str

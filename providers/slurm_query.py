@@ -68,7 +68,7 @@ def _ask(*argv: str) -> list[str]:
 
 
 def queue_command(user: str) -> list[str]:
-    """``squeue`` for all of a user's jobs that slurmctld remembers, ended ones too."""
+    """``squeue`` for all of a user's (an id's) jobs that slurmctld remembers, ended ones too."""
     return _ask("squeue", "-h", "-r", "-t", "all", "-u", user, "-o", "|".join(_FIELDS))
 
 

@@ -54,7 +54,7 @@ class RemoteLogin:
     async def place(self) -> Place:
         """Reach the host. Raises: ProviderUnreachable, ProviderError."""
         facts = await self.remote.known()
-        return Place(facts.user, facts.root, facts.worker)
+        return Place(facts.root, facts.worker)
 
     async def run(
         self,

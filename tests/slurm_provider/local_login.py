@@ -62,7 +62,7 @@ class LocalLogin:
         self._reach()
         if self._place is None:
             worker = await asyncio.to_thread(bundle.build, self.root / "worker")
-            self._place = Place("root", str(self.root), str(worker))
+            self._place = Place(str(self.root), str(worker))
         return self._place
 
     async def run(

@@ -38,6 +38,16 @@ class OnSlurm:
         """Slurm's id of a worker's job."""
         return str(self.row(index)["handle"].removeprefix("job ").partition("_")[0])
 
+    def busy_with(self, task: str, attempt: int) -> int:
+        """The worker that is at an attempt of a task, once its turn runs."""
+
+        def turn() -> bool:
+            attempts = self.lab.task(task).get("attempts") or [{}]
+            return attempts[-1].get("number") == attempt and "turnStartedAt" in attempts[-1]
+
+        self.lab.wait(turn, f"attempt {attempt} of {task} to run", 60)
+        return int(self.lab.task(task)["attempts"][-1]["worker"])
+
     def wait_ready(self, count: int) -> None:
         """Wait until so many workers are ready."""
         self.lab.wait(
@@ -78,19 +88,18 @@ def test_a_project_is_done_on_a_cluster_through_faults(home: OnSlurm) -> None:
     lab.wait(lambda: lab.task("demo.b").get("phase") == "Running", "b to run", 60)
     lab.kill()
     lab.start()
-    busy = lab.task("demo.b")["attempts"][-1]["worker"]
-    slurm.cancel(home.id(busy))
-    lab.wait(lambda: len(lab.task("demo.b")["attempts"]) == 2, "b to begin anew", 60)
-    assert lab.task("demo.b")["attempts"][0]["class"] == "Infrastructure"
+    slurm.cancel(home.id(home.busy_with("demo.b", 1)))
+    # What Slurm sends ahead of a time limit (--signal), at once.
+    slurm.call("scancel", "--batch", "--signal=USR1", home.id(home.busy_with("demo.b", 2)))
+    home.busy_with("demo.b", 3)
     for folder in home.world.root.glob("default/builders-*"):
         (folder / "go").touch()
     lab.wait_phase("Project", "demo", "Completed", deadline=90)
     branch = lab.project("demo")["branch"]
     tree = git("-C", str(repository), "ls-tree", "--name-only", branch).split()
     assert tree == ["README.md", "a.txt", "b.txt", "c.txt"]
-    assert [a["class"] for a in lab.task("demo.b")["attempts"] if "class" in a] == [
-        "Infrastructure"
-    ]
+    ended = [(a["class"], a["reason"]) for a in lab.task("demo.b")["attempts"] if "class" in a]
+    assert ended == [("Infrastructure", "Stopped"), ("Infrastructure", "TimeLimit")]
 
     lab.patch("Swarm", "builders", lambda obj: obj["spec"].update(replicas=1))
     home.wait_ready(1)
