@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.domain.outcome import Outcome, lost
+from controller.domain.outcome import Outcome, Verdict, lost, read_git
 from controller.domain.retry import FailureClass
 from controller.reconcile.carrying import bring_home, doubt
 from controller.reconcile.context import Context
@@ -34,7 +34,7 @@ async def brought_home(
     """
     if outcome.failure is FailureClass.INFRASTRUCTURE:
         doubt(ctx, info, attempt)
-    git = outcome.git
+    git = outcome.git or read_git(turn.task_complete)
     if git is None or not git.pushed or "ref" not in attempt:
         return outcome
     finished = (turn.complete or {}).get("status") == "completed"
@@ -43,11 +43,13 @@ async def brought_home(
     except (RepositoryProblem, ProviderError) as problem:
         if problem.reason not in NOT_THERE:
             raise
+        if outcome.verdict is not Verdict.SUCCESS:
+            return replace(outcome, git=None)  # it has failed for a reason of its own
         return _failed(outcome, lost("NotDurable", str(problem)))
     if refused is None:
         return outcome
     if refused:
-        return _failed(outcome, lost("BranchConflict", refused))
+        return _failed(replace(outcome, git=git), lost("BranchConflict", refused))
     branch = task_branch(info.project, info.name) if finished else ""
     return replace(outcome, git=replace(git, branch=branch))
 

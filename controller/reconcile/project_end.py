@@ -74,7 +74,8 @@ class ProjectEnd:
         name = f"{obj['metadata']['uid']}.git"
         await self._ctx.repositories.discard(self._ctx.stores / name)
         for provider in self._ctx.providers.values():
-            await provider.discard_store(name)
+            if provider.stores is None:
+                await provider.discard_store(name)
         for place in await discard_all(self._ctx, obj):
             text = (
                 f"its git objects stay in stores/{name} at {place}: no swarm leads there any more"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from controller.domain.outcome import (
@@ -27,15 +26,14 @@ from controller.domain.retry import (
     decide,
     go_on,
 )
-from controller.reconcile.attempts import made_by
 from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of, stamp
+from controller.reconcile.confirm import confirmed
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.homeward import brought_home
 from controller.reconcile.infos import TaskInfo, project_key, wanted_retry
 from controller.reconcile.plan import PlanStore
 from controller.reconcile.pricing import merge_usage
-from controller.reconcile.project_repository import credentials_of
 from controller.reconcile.refusals import Refusals
 from controller.reconcile.routes import Router
 from controller.reconcile.sizes import first_bytes, fitting, last_bytes
@@ -76,12 +74,7 @@ class Settler:
         outcome = self._outcome(obj, info, attempt, turn)
         try:
             outcome = await brought_home(self._ctx, info, attempt, turn, outcome)
-            if outcome.verdict is Verdict.SUCCESS and info.kind in ("work", "integration"):
-                outcome = await self._confirm(info, attempt, outcome)
-            elif has_progressed(outcome):
-                outcome = await self._keep(info, attempt, outcome)
-            elif outcome.reason == "BranchConflict":
-                outcome = await self._judge_conflict(obj, info, attempt, outcome)
+            outcome = await confirmed(self._ctx, obj, info, attempt, outcome)
         except NotYet as state:
             return await self._unknown(obj, "BringingHome", state.message, BRINGING_SECONDS)
         except (RepositoryProblem, ProviderError) as problem:
@@ -117,6 +110,15 @@ class Settler:
             outcome = left_before(where, leaving)
         else:
             outcome = lost("WorkerLost", f"worker {where} ({attempt['job']}) went away")
+        if turn is None:
+            return await self._close(obj, info, attempt, turn, outcome)
+        try:
+            outcome = await brought_home(self._ctx, info, attempt, turn, outcome)
+        except NotYet as state:
+            return await self._unknown(obj, "BringingHome", state.message, BRINGING_SECONDS)
+        except (RepositoryProblem, ProviderError) as problem:
+            if not self._given_up(info):
+                return await self._unknown(obj, problem.reason, str(problem), CONFIRM_SECONDS)
         return await self._close(obj, info, attempt, turn, outcome)
 
     async def undelivered(
@@ -160,61 +162,6 @@ class Settler:
             info.kind,
             interrupt_reason=interrupt,
             report_required=info.kind != "integration" or verify is None,
-        )
-
-    async def _confirm(self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome) -> Outcome:
-        """See for ourselves that the remote has the head. Raises: RepositoryProblem."""
-        project = self._ctx.world.projects.get(project_key(info))
-        if project is None or outcome.git is None:
-            return lost("ProjectGone", "the project went away while the turn ran")
-        owner = self._ctx.store.get(project.key)
-        if owner is None:
-            return lost("ProjectGone", "the project went away while the turn ran")
-        credentials = credentials_of(self._ctx, owner)
-        value = await self._ctx.repositories.ref_value(project.url, attempt["ref"], credentials)
-        if value != outcome.git.head_commit:
-            found = f"is at {value[:12]}" if value else "is not there"
-            return lost("NotDurable", f"{attempt['ref']} {found} at the remote")
-        return outcome
-
-    async def _keep(self, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome) -> Outcome:
-        """An unfinished attempt counts as kept once the remote has its work.
-
-        Raises: RepositoryProblem.
-        """
-        confirmed = await self._confirm(info, attempt, outcome)
-        return outcome if confirmed is outcome else replace(outcome, git=None)
-
-    async def _judge_conflict(
-        self, obj: Resource, info: TaskInfo, attempt: dict[str, Any], outcome: Outcome
-    ) -> Outcome:
-        """Whose is the branch that a push was refused on? Ours: again. Not ours: a person decides.
-
-        Raises: RepositoryProblem.
-        """
-        project = self._ctx.world.projects.get(project_key(info))
-        owner = self._ctx.store.get(project.key) if project else None
-        if project is None or owner is None:
-            return outcome
-        credentials, before = credentials_of(self._ctx, owner), dict(project.refs)
-        state = await self._ctx.repositories.inspect(
-            project.url, project.base_branch, info.project, credentials, fresh=True
-        )
-        self._ctx.seen_refs(project.key, before, state.refs)
-        branch = task_branch(info.project, info.name)
-        value = state.refs.get(f"refs/heads/{branch}", "")
-        if not value or value in made_by(obj, state.refs):
-            return outcome
-        message = (
-            f"branch {branch} is at {value[:12]}, which this task did not make; the work is at "
-            f"{attempt['ref']}: rename or delete the branch, then `codeswarm retry {info.key.name}`"
-        )
-        return replace(
-            outcome,
-            verdict=Verdict.ATTENTION,
-            reason="BranchNotOurs",
-            message=message,
-            failure=FailureClass.TASK,
         )
 
     def _note_refs(self, info: TaskInfo, closed: dict[str, Any], outcome: Outcome) -> None:

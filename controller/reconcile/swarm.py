@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -9,12 +10,14 @@ from typing import Any
 
 from controller.domain.fleet import LOST, Entry, FleetPlan, Limits, plan_fleet
 from controller.reconcile.budget import halted
+from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.contact import Contact, observe
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.health import Heartbeats, look
 from controller.reconcile.infos import wanted_retry
 from controller.reconcile.outboxes import Outboxes
+from controller.reconcile.places import leave, unsettled
 from controller.reconcile.swarm_act import Actor
 from controller.reconcile.swarm_credential import SwarmCredential
 from controller.reconcile.swarm_end import SwarmEnd
@@ -115,7 +118,11 @@ class SwarmReconciler:
         if alive:
             await provider.stop(handle, alive, force=True)
             return SOON_SECONDS
+        if unsettled(self._ctx, key, provider):
+            return RETRY_SECONDS  # by way of the new place it would not be found
         await provider.remove(handle)
+        with contextlib.suppress(ProviderError, NotYet):  # the Project remembers the place
+            await leave(self._ctx, key, handle, provider)
         return await self._converge(key, obj, want)
 
     # --- converging ------------------------------------------------------------------------
