@@ -78,6 +78,11 @@ class Load:
     offered: Mapping[str, str] = field(default_factory=dict)
     """Commits that would be of use; where they cannot be had, it goes on without."""
 
+    @property
+    def all(self) -> frozenset[str]:
+        """Everything that is asked for."""
+        return frozenset(self.refs) | frozenset(self.offered)
+
 
 @dataclass(frozen=True, slots=True)
 class Parcel:
@@ -130,10 +135,10 @@ class Ferry:
         Raises: NotYet; RepositoryProblem; ProviderUnreachable, OutcomeUnknown (ask again).
         """
         line = route.line
-        if self._is_present(line, load.refs):
+        if self._is_present(line, load.all):
             return self._paths[line]
         return await self._carriages.result(
-            (line, frozenset(load.refs)),
+            (line, load.all),
             f"the repository to {route.place}",
             lambda: self._carry_out(route, load),
             asker,
@@ -177,7 +182,7 @@ class Ferry:
 
     # --- outward ---------------------------------------------------------------------------------
 
-    def _is_present(self, line: tuple[str, str], commits: Mapping[str, str]) -> bool:
+    def _is_present(self, line: tuple[str, str], commits: Iterable[str]) -> bool:
         seen, now = self._present.get(line, {}), self._now()
         return line in self._paths and all(seen.get(c, 0.0) > now for c in commits)
 
@@ -190,24 +195,24 @@ class Ferry:
 
     async def _carry_out(self, route: Route, load: Load) -> str:
         async with self._lines.setdefault(route.line, asyncio.Lock()):
-            if not self._is_present(route.line, load.refs):
+            if not self._is_present(route.line, load.all):
                 await self._supply(route, load)
         return self._paths[route.line]
 
     async def _supply(self, route: Route, load: Load) -> None:
         stores, swarm, name = route.stores, route.swarm, route.name
         self._paths[route.line] = await stores.locate(swarm, name)
-        lacking = await stores.lacking(swarm, name, [*load.refs, *load.offered])
+        lacking = await stores.lacking(swarm, name, load.all)
         missing = {commit: ref for commit, ref in load.refs.items() if commit in lacking}
         if load.base in missing and await self._cloned(route, load):
             del missing[load.base]
         if missing:
             await self._put(route, missing)
-        self._saw(route.line, load.refs)
         more = {c: r for c, r in load.offered.items() if c in lacking and c not in load.refs}
         if more:
             with suppress(RepositoryProblem):
                 await self._put(route, more)
+        self._saw(route.line, load.all)
 
     async def _cloned(self, route: Route, load: Load) -> bool:
         """Whether the place could fetch the base by itself."""
