@@ -79,7 +79,7 @@ def look(
             parting, message = status.reason, status.message
         return Seen(
             reason=status.reason or "gone",
-            busy=busy,
+            busy=busy or bool(facts.settled),
             parting=parting,
             message=message,
             excused=excused,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -12,7 +13,7 @@ import pytest
 from controller.domain.shell import inner
 from tests.agents.drivers import Driver
 from tests.agents.script import USAGE
-from tests.worker.harness import Event, Worker, until
+from tests.worker.harness import Event, Repository, Worker, until
 from worker import records
 
 LONG = "A sentence that is long enough to come in several pieces, as answers do. " * 3
@@ -172,6 +173,24 @@ def test_an_interrupted_turn_ends_at_once_and_the_next_one_works(
     done = interrupt(worker, injection)
     assert (done["status"], done["reason"]) == ("interrupted", "Cancelled")
     assert worker.ask(driver.prompt({"say": "Back."}))["answer"] == "Back."
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGTERM])
+def test_one_that_must_leave_keeps_what_its_agent_has_done(
+    driver: Driver, tmp_path: Path, number: signal.Signals
+) -> None:
+    remote = Repository(tmp_path / "remote.git")
+    leaving = driver.make(f"leaving-{number.name}", approvalPolicy="never").start()
+    command = "echo half > half.txt; echo $$ > pid; tail -f /dev/null"
+    leaving.write(remote.work("u.1", driver.prompt({"run": command}, {"say": "Never said."})))
+    written = leaving.repo / "pid"
+    until(lambda: written.exists() and written.read_text(), "for the command")
+    assert leaving.end(number) == 0, leaving.log()
+    done = leaving.outcome("u.1")
+    assert done["status"] == "interrupted" and done["reason"] in ("TimeLimit", "Stopped")
+    refs = remote.refs()
+    assert sorted(refs) == ["refs/codeswarm/uid-library/1", "refs/heads/main"]
+    assert remote.show(refs["refs/codeswarm/uid-library/1"], "half.txt") == "half"
 
 
 def test_an_interrupted_command_is_ended(driver: Driver, worker: Worker) -> None:

@@ -6,6 +6,7 @@ import os
 import random
 import signal
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -23,7 +24,7 @@ from tests.faults.support import (
     marked,
     tokens,
 )
-from tests.lab import project, prompt, script, swarm, work
+from tests.lab import git, project, prompt, script, swarm, work
 from worker.records import TaskRef, UserRecord
 from worker.runner import Runner
 from worker.runtimes.mock import MockRuntime
@@ -75,6 +76,43 @@ def test_in_a_turn_with_what_it_started(lab: FaultLab) -> None:
     check_usage(lab, "demo")
     check_workers(lab)
     check_branches(lab, repository, "demo", ["a"])
+
+
+def test_whose_time_is_up(lab: FaultLab) -> None:
+    """Its work is kept, and at hand for the next attempt."""
+    repository = lab.repository()
+    lab.start()
+    begun = "{run: 'echo half > half.txt; sleep 60', attempt: 1}"
+    found = (
+        "until test -s ../commit; do sleep 0.02; done; git cat-file -e $(cat ../commit):half.txt"
+    )
+    task = work("a", USE, begun, f"{{run: '{found}', attempt: 2}}", retry={"limit": 0})
+    lab.apply(swarm(replicas=1), project(tasks=[task]))
+    first = lab.wait(lambda: lab.attempts("demo.a"), "the turn")[0]
+    lab.wait((folder_of(lab, first["job"]) / "repo" / "half.txt").exists, "some work")
+    os.kill(lab.worker_pid("builders", 0), signal.SIGUSR1)
+    second = lab.wait(lambda: lab.attempts("demo.a")[1:], "the next attempt")[0]
+    kept = lab.attempts("demo.a")[0]["headCommit"]
+    assert git("-C", str(repository), "rev-parse", first["ref"]) == kept
+    (folder_of(lab, second["job"]) / "commit").write_text(kept)
+    lab.wait_phase("Project", "demo", "Completed")
+    attempts = lab.attempts("demo.a")
+    assert [a.get("reason") for a in attempts] == ["TimeLimit", None]
+    assert not lab.task("demo.a").get("failures")
+    told = {e.reason for e in lab.db.events()}
+    assert "WorkerLeft" in told and not told & {"WorkerLost", "AttemptFailed"}
+    check_turns(lab)
+    check_usage(lab, "demo")
+    check_workers(lab)
+    check_branches(lab, repository, "demo", ["a"])
+
+
+def folder_of(lab: FaultLab, job: str) -> Path:
+    """A worker's folder, once it is there."""
+    found: list[Path] = lab.wait(
+        lambda: list(lab.home.workspaces.glob(f"*/builders-*/{job}")), f"the folder of {job}"
+    )
+    return found[0]
 
 
 def test_the_agent_kills_its_worker(lab: FaultLab) -> None:

@@ -40,19 +40,19 @@ def test_what_they_wait_for_is_said(play):
 
 def test_the_soft_deadline_is_said_and_the_hard_one_cancels(play):
     async def scenario(rig):
-        launch = {"softTimeoutSeconds": 60, "hardTimeoutSeconds": 200}
+        launch = {"softTimeoutSeconds": 5, "hardTimeoutSeconds": 20}
         rig.apply(swarm(replicas=1, launch=launch))
         await rig.until(wait_in_line(rig, "Resources"), "a job")
         (job,) = rig.provider.live()
-        await rig.until(lambda: available(rig).get("reason") == "LaunchDelayed", "soft", 90)
-        assert "60 s" in available(rig)["message"] and "Resources (1)" in available(rig)["message"]
+        await rig.until(lambda: available(rig).get("reason") == "LaunchDelayed", "soft", 15)
+        assert "5 s" in available(rig)["message"] and "Resources (1)" in available(rig)["message"]
         assert job.alive
-        await rig.until(lambda: not job.alive, "hard", 200)
+        await rig.until(lambda: not job.alive, "hard", 25)
         assert job.state is JobState.ENDED
         await rig.until(lambda: rig.swarm()["launchFailures"] == 1, "a failed launch")
         assert rig.reasons()["WorkerLost"] == 1
         assert "LaunchDeadlineExceeded" in available(rig)["message"]
-        await rig.until(lambda: rig.swarm().get("phase") == "Failed", "giving up", 3000)
+        await rig.until(lambda: rig.swarm().get("phase") == "Failed", "giving up", 400)
         await rig.until(rig.provider.live, "yet another try", 90)
 
     play(scenario)
