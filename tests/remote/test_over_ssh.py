@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from providers.base import OutcomeUnknown, ProviderUnreachable
+from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
 from providers.ssh import Retry, SshHost
 from tests.providers.harness import run, until
 from tests.remote.harness import (
@@ -199,3 +201,78 @@ def test_a_transfer_that_is_cut_leaves_no_file(login_host: Sshd, tmp_path: Path)
         assert (await one.host.archive(SWARM, tmp_path / "archives")).exists()
 
     over(login_host, tmp_path, scenario)
+
+
+@pytest.mark.soak
+def test_minutes_of_faults(
+    login_host: Sshd, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Cuts, kills, a host away or standing still, while fifty workers write and get mail."""
+    monkeypatch.setattr("providers.remote.PING_SECONDS", 0.2)
+    monkeypatch.setattr("providers.remote.SILENCE_SECONDS", 1.0)
+    jobs = [f"team-{n}-1" for n in range(50)]
+    seed = random.randrange(1 << 32)
+    print(f"seed {seed}")
+    chance = random.Random(seed)
+
+    async def fault(one: Controller) -> None:
+        kind = chance.choice(["cut", "kill", "away", "still", "cut twice"])
+        if kind == "kill":
+            with suppress(ProviderError):
+                os.kill(await attendant(one), signal.SIGKILL)
+        elif kind == "away":
+            await asyncio.to_thread(login_host.stop)
+            await asyncio.sleep(chance.random() * 2)
+            await asyncio.to_thread(login_host.start)
+        elif kind == "still":
+            await asyncio.to_thread(login_host.freeze)
+            await asyncio.sleep(chance.random() * 3)
+            await asyncio.to_thread(login_host.thaw)
+        else:
+            await asyncio.to_thread(login_host.cut)
+            if kind == "cut twice":
+                await asyncio.sleep(chance.random() * 0.3)
+                await asyncio.to_thread(login_host.cut)
+
+    async def scenario(one: Controller) -> None:
+        for job in jobs:
+            await one.host.make_job(SWARM, job, FILES)
+            one.host.follow(SWARM, job, 0, 0)
+        until_then = time.monotonic() + 120
+        delivered: dict[str, set[str]] = {job: set() for job in jobs}
+
+        async def write() -> None:
+            number = 0
+            while time.monotonic() < until_then:
+                number += 1
+                for job in jobs:
+                    noise = b"x" * chance.randrange(3000)
+                    append(outbox(tmp_path, job), b"%d " % number + noise)
+                await asyncio.sleep(0.1)
+
+        async def deliver() -> None:
+            number = 0
+            while time.monotonic() < until_then:
+                job, number = chance.choice(jobs), number + 1
+                record = {"type": "user", "injection_id": f"u.{number}"}
+                while True:  # as the controller does: until it is known to have arrived
+                    try:
+                        await one.host.deliver(SWARM, job, 0, record)
+                        break
+                    except ProviderError:
+                        await asyncio.sleep(0.05)
+                delivered[job].add(record["injection_id"])
+
+        async def disturb() -> None:
+            while time.monotonic() < until_then:
+                await asyncio.sleep(chance.random() * 2)
+                await fault(one)
+
+        await asyncio.gather(write(), disturb(), *(deliver() for _ in range(4)))
+        for job in jobs:
+            await one.hears(outbox(tmp_path, job).read_bytes().splitlines(), job)
+            inbox = folder(tmp_path, job) / "mailbox" / "inbox" / f"{job}_00.jsonl"
+            lines = inbox.read_bytes().splitlines() if inbox.exists() else []
+            assert {json.loads(line)["injection_id"] for line in lines} >= delivered[job]
+
+    over(login_host, tmp_path, scenario, connect_seconds=2.0)
