@@ -191,7 +191,7 @@ def _bad(obj: Resource) -> list[Mapping[str, Any]]:
     if obj["kind"] == "Project" and status.get("phase") in ("Failed", "Completed"):
         # The others tell what was not reached, which the failure says already.
         found = [c for c in found if c["type"] in BAD_IF_TRUE] or found
-    order = ("Accepted", "Failed", "Stalled", "NeedsAttention", "WithinBudget")
+    order = ("Accepted", "ProviderReachable", "Failed", "Stalled", "NeedsAttention", "WithinBudget")
     ranks = {type_: number for number, type_ in enumerate(order)}
     real = [c for c in found if c["reason"] not in CONSEQUENCES]
     return sorted(real, key=lambda c: ranks.get(c["type"], len(order)))

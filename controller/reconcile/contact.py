@@ -45,8 +45,10 @@ class Contact:
         meta = obj["metadata"]
         key, now = Key("Swarm", meta["namespace"], meta["name"]), self._ctx.clock.now()
         info = self._ctx.world.swarms.get(key)
-        before = info.silence if info else None
-        since = before.since if before else _stored_since(obj) or now
+        before, stored = info.silence if info else None, _stored_since(obj)
+        if before is None and stored is None:
+            self._ctx.event(obj, error.reason, str(error), warning=True)
+        since = before.since if before else stored or now
         silence = Silence(since, error.reason, str(error))
         if info is not None:
             info.silence = silence
@@ -74,6 +76,7 @@ class Contact:
             *(provider.flush(job) for job in jobs if job in self._ctx.world.open_jobs)
         )
         info.silence, info.unknown_told, info.contact_since = None, False, now
+        self._ctx.store.record_event(key, "Normal", "Reachable", "its provider answers again")
         self._wake_open(key)
         self._outboxes.wake_waiting(key)
         self._ctx.wake_dispatch()

@@ -228,6 +228,7 @@ class SwarmReconciler:
             phase=status.get("phase") or "Pending",
             reason=problem.reason if problem else error.reason,
         )
+        status.setdefault("ready", f"0/{obj['spec'].get('replicas', 1)}")
         await self._ctx.write_status(obj, status)
         return 5.0
 

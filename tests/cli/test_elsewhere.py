@@ -6,6 +6,7 @@ from controller.store.database import Database
 from tests.cli.conftest import Run
 from tests.cli.samples import condition, prompt, seed, swarm, swarm_status
 
+LATER = ("Available", "RolledOut", "QuotaAvailable", "WithinBudget", "Ready")
 AWAY = condition(
     "ProviderReachable", "False", "HostNotFound", "login host 'lab' cannot be resolved; check it"
 )
@@ -18,11 +19,12 @@ def seed_swarm(db: Database, *conditions: dict, **status: object) -> None:
 
 
 def test_a_host_out_of_reach_is_told_wherever_one_looks(run: Run, db: Database) -> None:
-    seed_swarm(db, AWAY, workers=[], reason="HostNotFound", phase="Pending")
+    rest = [condition(t, "Unknown", "ProviderUnreachable", AWAY["message"]) for t in LATER]
+    seed_swarm(db, AWAY, *rest, workers=[], reason="HostNotFound", phase="Pending")
     seed(db, prompt("p", target={"swarm": "builders"}))
     assert "HostNotFound" in run("get", "swarms").stdout
     assert "cannot be resolved" in run("status").stdout
-    assert "cannot be resolved; check it" in run("explain", "swarm/builders").stdout
+    assert "because HostNotFound: login host 'lab'" in run("explain", "swarm/builders").stdout
     told = run("explain", "p").stdout
     assert "because ProviderUnreachable" in told and "cannot be resolved" in told
 

@@ -71,6 +71,8 @@ def test_what_depends_on_it_becomes_unknown_and_true_again(play):
             lambda: rig.condition("Project", "demo", "Complete")["status"] == "False", "contact", 10
         )
         assert calls(rig) == before
+        told = rig.reasons()
+        assert (told["ConnectionLost"], told["Reachable"]) == (1, 1)
 
     play(scenario)
 
