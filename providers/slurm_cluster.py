@@ -6,13 +6,10 @@ comment, which hold the swarm's uid; a job's id alone is never trusted.
 
 from __future__ import annotations
 
-import asyncio
-import json
 import logging
 import math
-import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from providers.base import (
@@ -22,29 +19,21 @@ from providers.base import (
     ProviderError,
     SwarmHandle,
 )
-from providers.slurm_check import chosen, too_small
 from providers.slurm_client import SlurmClient
-from providers.slurm_host import Folder, Place, SlurmHost
-from providers.slurm_query import Partition, Queued, room
+from providers.slurm_host import Folder, SlurmHost
+from providers.slurm_launch import SlurmLaunch, at_once
+from providers.slurm_query import Queued
 from providers.slurm_queue import Queue
-from providers.slurm_state import Standing
-from providers.slurm_submit import Submission, wanted
-from providers.slurm_view import FORGOTTEN, Signs, View, judge, live
+from providers.slurm_view import FORGOTTEN, Signs, View, judge
 
 _LOG = logging.getLogger(__name__)
 
 BEAT_SECONDS = 15.0
 SETTLE_SECONDS = 15.0
 """How long a removal waits for jobs that are about to be gone."""
-UNSEEN = 3
-"""So often is a worker submitted whose job then cannot be seen: slurmctld may have lost it once."""
-PARALLEL = 4
-"""Commands of one launch or stop at a time: Slurm itself takes them one by one."""
 _RECENT = 60.0
 """A heartbeat of a worker that was never looked at before is no older than this, in seconds by
 clocks that may differ a little, if it lives."""
-POLL_SECONDS = 0.25
-"""Between a worker's looks at its inbox: no FIFO works across a shared file system."""
 
 
 @dataclass(slots=True)
@@ -94,120 +83,14 @@ class SlurmCluster:
         self._clock = clock
         self._noticed: dict[str, dict[str, _Noticed]] = {}
         """By swarm uid and worker."""
-        self._unseen: dict[str, int] = {}
-        """Submissions of workers that no look at the queue has shown since."""
-        self._limit = asyncio.Semaphore(PARALLEL)
-
-    # --- launching ---------------------------------------------------------------------------
+        self._launch = SlurmLaunch(host, client, queue)
 
     async def launch(self, swarm: SwarmHandle, requests: Sequence[LaunchRequest]) -> None:
         """Submit workers that were not submitted yet.
 
         Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
         """
-        want = wanted(swarm.parameters)
-        place = await self.host.place()
-        known = {folder.job: folder for folder in await self.host.folders(swarm)}
-        there = (await self.queue.look()).of(swarm.uid)
-        todo = {
-            r.job: r for r in requests if r.job not in there and not _taken_up(known.get(r.job))
-        }
-        if not todo:
-            return
-        partitions = chosen(want, await self._client.partitions())
-        tools = await self.host.tools(swarm.parameters)
-        folders = {job: await self._make(place, request) for job, request in todo.items()}
-        async with self.host.locked(swarm) as lock:
-            there = (await self.queue.look(fresh=True)).of(swarm.uid)
-            missing = [one for job, one in todo.items() if job not in there]
-            new = [
-                Submission(
-                    uid=swarm.uid,
-                    job=one.job,
-                    index=one.index,
-                    token=secrets.token_hex(4),
-                    folder=folders[one.job],
-                    worker=place.worker,
-                    wanted=want,
-                    path=tools.path,
-                    python=tools.python,
-                )
-                for one in missing
-            ]
-            await self._submit_all(swarm, new, lock, partitions)
-
-    async def _make(self, place: Place, request: LaunchRequest) -> str:
-        identity = {
-            "job": request.job,
-            "index": request.index,
-            "namespace": request.swarm.namespace,
-            "swarm": request.swarm.name,
-            "swarm_uid": request.swarm.uid,
-            "stores": f"{place.root}/stores",
-            "hint": None,
-            "pollSeconds": POLL_SECONDS,
-        }
-        chosen = {name: value for name, value in request.config.items() if value is not None}
-        files = {
-            "env": json.dumps(dict(request.env)),
-            "worker.json": json.dumps({**chosen, **identity}),
-        }
-        async with self._limit:
-            return await self.host.make_job(request.swarm, request.job, request.index, files)
-
-    async def _submit_all(
-        self,
-        swarm: SwarmHandle,
-        new: Sequence[Submission],
-        lock: str,
-        partitions: Sequence[Partition],
-    ) -> None:
-        """Submit the first, see what its like takes, then as many as there can ever be room for.
-
-        Raises: ProviderError of the first that failed; those after it were not tried.
-        """
-        if not new:
-            return
-        there = (await self.queue.look()).of(swarm.uid)
-        alive = [one for jobs in there.values() for one in jobs if live(one)]
-        rest = list(new)
-        if not alive:
-            await self._submit(rest.pop(0), lock, partitions)
-            if not rest:
-                return
-            there = (await self.queue.look(fresh=True)).of(swarm.uid)
-            alive = [one for jobs in there.values() for one in jobs if live(one)]
-        like = next((one for one in reversed(alive) if one.cpus), None)
-        holds = None
-        if like is not None:
-            facts, nodes = await self._client.facts(), await self._client.nodes(partitions)
-            holds = room(nodes, facts, partitions, like)
-        short = holds is not None and len(alive) + len(rest) > holds
-        now = rest[: max(0, (holds or 0) - len(alive))] if short else rest
-        for at in range(0, len(now), PARALLEL):
-            await _all(self._submit(one, lock, partitions) for one in now[at : at + PARALLEL])
-        if short and like is not None:
-            raise too_small(partitions, holds or 0, len(alive) + len(rest), like.cpus)
-
-    async def _submit(self, one: Submission, lock: str, partitions: Sequence[Partition]) -> None:
-        unseen = self._unseen.get(one.job, 0)
-        if unseen >= UNSEEN:
-            raise ProviderError(
-                "SubmissionUnclear",
-                f"{one.job} was submitted {unseen} times, and squeue shows none of these jobs to "
-                f"{self.host.name}: nothing more is submitted; look at `squeue -t all`, and start "
-                "the controller anew when they can be seen there",
-            )
-        self._unseen[one.job] = unseen + 1
-        limit = partitions[0].default_time or partitions[0].max_time
-        try:
-            id = await self._client.submit(one, lock, limit)
-        except ProviderError:
-            self._client.forget_partitions()
-            self.queue.wish()
-            raise
-        waits = Standing(JobState.PENDING, "Submitted")
-        self.queue.note(Queued(id, one.uid, one.job, one.token, waits))
+        await self._launch.launch(swarm, requests)
 
     # --- looking -----------------------------------------------------------------------------
 
@@ -227,9 +110,7 @@ class SlurmCluster:
         noticed = self._notice(swarm, folders)
         snapshot = await self.queue.look(fresh=fresh)
         there = snapshot.of(swarm.uid)
-        for job in [job for job in self._unseen if job in there]:
-            if any(one.cpus for one in there[job]):  # not merely noted by ourselves
-                del self._unseen[job]
+        self._launch.seen(there)
         await self._ask_accounting(folders, there, noticed)
         now = self._clock()
         views = {}
@@ -319,13 +200,9 @@ class SlurmCluster:
         await self.host.deliver(swarm, job, index, record, {})
 
     async def _cancel(self, jobs: Sequence[Queued], *, force: bool) -> None:
-        async def one_of(one: Queued) -> None:
-            async with self._limit:
-                await self._client.cancel(one, force=force)
-
         if jobs:
             try:
-                await _all(one_of(one) for one in jobs)
+                await at_once(self._client.cancel(one, force=force) for one in jobs)
             finally:
                 self.queue.wish()
 
@@ -354,11 +231,6 @@ class SlurmCluster:
             self._noticed.pop(swarm.uid, None)
 
 
-def _taken_up(folder: Folder | None) -> bool:
-    """Whether a job has had its worker's folder: then no other is submitted for it."""
-    return folder is not None and (folder.claim is not None or folder.begun)
-
-
 def _gone(one: Queued) -> bool:
     return one.standing.state is JobState.ENDED
 
@@ -373,11 +245,3 @@ def _has_ended(view: View | None, jobs: Sequence[Queued]) -> bool:
     """Whether there is surely nothing to end."""
     ended = view is not None and view.status is not None and view.status.state is JobState.ENDED
     return ended and all(_gone(one) for one in jobs)
-
-
-async def _all(calls: Iterable[Awaitable[None]]) -> None:
-    """Do all of these at once. Raises: what the first that failed raised, after all have ended."""
-    results = await asyncio.gather(*calls, return_exceptions=True)
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result

@@ -355,8 +355,8 @@ def test_a_node_without_python_says_what_to_do(slurm: Slurm, root: Path) -> None
 def test_a_login_host_without_slurm_says_so(slurm: Slurm, root: Path) -> None:
     async def scenario(world: World) -> None:
         world.login.environment["PATH"] = str(root)
-        env = root / "env"
-        env.symlink_to("/usr/bin/env")
+        for name in ("env", "id"):
+            (root / name).symlink_to(f"/usr/bin/{name}")
         with pytest.raises(ProviderUnreachable) as away:
             await world.provider.observe(world.swarm)
         assert away.value.reason == "SlurmNotFound"

@@ -1,0 +1,196 @@
+"""Workers submitted to Slurm: once each, under a lock, never more than there can be room for."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+from collections.abc import Awaitable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+from providers.base import (
+    JobState,
+    LaunchRequest,
+    OutcomeUnknown,
+    ProviderError,
+    SwarmHandle,
+)
+from providers.slurm_check import chosen, too_small
+from providers.slurm_client import SlurmClient
+from providers.slurm_host import Folder, Place, SlurmHost
+from providers.slurm_query import Partition, Queued, room
+from providers.slurm_queue import Queue
+from providers.slurm_state import Standing
+from providers.slurm_submit import Submission, wanted
+from providers.slurm_view import live
+
+T = TypeVar("T")
+
+UNSEEN = 3
+"""So often is a worker submitted whose job then cannot be seen: slurmctld may have lost it once."""
+PARALLEL = 4
+"""Commands at a time: Slurm itself takes them one by one."""
+POLL_SECONDS = 0.25
+"""Between a worker's looks at its inbox: no FIFO works across a shared file system."""
+
+
+class SlurmLaunch:
+    """Launches on one cluster.
+
+    Args:
+        host: the login host.
+        client: Slurm's commands there.
+        queue: looks at the queue.
+    """
+
+    def __init__(self, host: SlurmHost, client: SlurmClient, queue: Queue) -> None:
+        self._host = host
+        self._client = client
+        self._queue = queue
+        self._unseen: dict[str, int] = {}
+        """Submissions of workers that no look at the queue has shown since."""
+
+    def seen(self, there: Mapping[str, Sequence[Queued]]) -> None:
+        """A look at the queue has shown these workers' jobs."""
+        for job in [job for job in self._unseen if job in there]:
+            if any(one.cpus for one in there[job]):  # not merely noted by ourselves
+                del self._unseen[job]
+
+    async def launch(self, swarm: SwarmHandle, requests: Sequence[LaunchRequest]) -> None:
+        """Submit workers that were not submitted yet.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
+        """
+        want = wanted(swarm.parameters)
+        place = await self._host.place()
+        known = {folder.job: folder for folder in await self._host.folders(swarm)}
+        there = (await self._queue.look()).of(swarm.uid)
+        todo = {
+            r.job: r for r in requests if r.job not in there and not _taken_up(known.get(r.job))
+        }
+        if not todo:
+            return
+        partitions = chosen(want, await self._client.partitions())
+        tools = await self._host.tools(swarm.parameters)
+        folders = dict(zip(todo, await self._make_all(place, todo.values()), strict=True))
+        async with self._host.locked(swarm) as lock:
+            there = (await self._queue.look(fresh=True)).of(swarm.uid)
+            self.seen(there)
+            new = [
+                Submission(
+                    uid=swarm.uid,
+                    job=job,
+                    index=one.index,
+                    token=secrets.token_hex(4),
+                    folder=folders[job],
+                    worker=place.worker,
+                    wanted=want,
+                    path=tools.path,
+                    python=tools.python,
+                )
+                for job, one in todo.items()
+                if job not in there
+            ]
+            if new:
+                await self._submit_all(swarm, new, lock, partitions)
+
+    async def _make_all(self, place: Place, requests: Iterable[LaunchRequest]) -> list[str]:
+        """The workers' folders."""
+        return await at_once(self._make(place, request) for request in requests)
+
+    async def _make(self, place: Place, request: LaunchRequest) -> str:
+        given = {name: value for name, value in request.config.items() if value is not None}
+        identity = {
+            "job": request.job,
+            "index": request.index,
+            "namespace": request.swarm.namespace,
+            "swarm": request.swarm.name,
+            "swarm_uid": request.swarm.uid,
+            "stores": f"{place.root}/stores",
+            "hint": None,
+            "pollSeconds": POLL_SECONDS,
+        }
+        files = {
+            "env": json.dumps(dict(request.env)),
+            "worker.json": json.dumps({**given, **identity}),
+        }
+        return await self._host.make_job(request.swarm, request.job, request.index, files)
+
+    async def _submit_all(
+        self,
+        swarm: SwarmHandle,
+        new: Sequence[Submission],
+        lock: str,
+        partitions: Sequence[Partition],
+    ) -> None:
+        """Submit the first, see what its like takes, then as many as there can ever be room for.
+
+        Raises: ProviderError of the first that failed; those after it were not tried.
+        """
+        rest = list(new)
+        alive = _alive((await self._queue.look()).of(swarm.uid))
+        if not alive:
+            await self._submit(rest.pop(0), lock, partitions)
+            if not rest:
+                return
+            alive = _alive((await self._queue.look(fresh=True)).of(swarm.uid))
+        like = next((one for one in reversed(alive) if one.cpus), None)
+        holds = await self._holds(partitions, like) if like is not None else None
+        wanted_now = len(alive) + len(rest)
+        now = rest if holds is None else rest[: max(0, holds - len(alive))]
+        await at_once(self._submit(one, lock, partitions) for one in now)
+        if like is not None and holds is not None and wanted_now > holds:
+            raise too_small(partitions, holds, wanted_now, like.cpus)
+
+    async def _holds(self, partitions: Sequence[Partition], like: Queued) -> int | None:
+        nodes = await self._client.nodes(partitions)
+        return room(nodes, await self._client.facts(), partitions, like)
+
+    async def _submit(self, one: Submission, lock: str, partitions: Sequence[Partition]) -> None:
+        unseen = self._unseen.get(one.job, 0)
+        if unseen >= UNSEEN:
+            raise ProviderError(
+                "SubmissionUnclear",
+                f"{one.job} was submitted {unseen} times, and squeue shows none of these jobs to "
+                f"{self._host.name}: nothing more is submitted; look at `squeue -t all`, and start "
+                "the controller anew when they can be seen there",
+            )
+        limit = partitions[0].default_time or partitions[0].max_time
+        try:
+            id = await self._client.submit(one, lock, limit)
+        except ProviderError as error:
+            if isinstance(error, OutcomeUnknown):
+                self._unseen[one.job] = unseen + 1
+            self._client.forget_partitions()
+            self._queue.wish()
+            raise
+        self._unseen[one.job] = unseen + 1
+        waits = Standing(JobState.PENDING, "Submitted")
+        self._queue.note(Queued(id, one.uid, one.job, one.token, waits))
+
+
+def _alive(there: Mapping[str, Sequence[Queued]]) -> list[Queued]:
+    return [one for jobs in there.values() for one in jobs if live(one)]
+
+
+def _taken_up(folder: Folder | None) -> bool:
+    """Whether a job has had its worker's folder: then no other is submitted for it."""
+    return folder is not None and (folder.claim is not None or folder.begun)
+
+
+async def at_once(calls: Iterable[Awaitable[T]]) -> list[T]:
+    """Make these calls, a few at a time, and none after one that failed.
+
+    Raises: what the first that failed raised, once those beside it have ended.
+    """
+    waiting, done = list(calls), list[T]()
+    while waiting:
+        now, waiting = waiting[:PARALLEL], waiting[PARALLEL:]
+        for result in await asyncio.gather(*now, return_exceptions=True):
+            if isinstance(result, BaseException):
+                for call in waiting:
+                    if asyncio.iscoroutine(call):
+                        call.close()
+                raise result
+            done.append(result)
+    return done
