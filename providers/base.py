@@ -101,7 +101,10 @@ class RemoteStores(Protocol):
 
     def place(self, swarm: SwarmHandle) -> str:
         """Where a swarm's stores are, in words, the same for all swarms that share them:
-        ``ada@lab-login:/shared/codeswarm``.  Asks nobody."""
+        ``ada@lab-login:/shared/codeswarm``.  Asks nobody, and needs none of the handle's secrets.
+
+        Raises: ProviderError, if the handle does not say.
+        """
         ...
 
     async def locate(self, swarm: SwarmHandle, store: str) -> str:

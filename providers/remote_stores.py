@@ -9,6 +9,7 @@ from typing import Any
 
 from providers.base import ProviderError, ProviderUnreachable, SwarmHandle
 from providers.remote import RemoteHost
+from providers.remote_setup import Place as RemotePlace
 from worker.paths import component
 
 LOOK_SECONDS = 180.0
@@ -25,14 +26,21 @@ class StoresOverSsh:
 
     Args:
         host_of: where a swarm's workers are. Raises: ProviderError.
+        place_of: the same without going there, also for a handle without its secrets; default:
+            the host's own.
     """
 
-    def __init__(self, host_of: Callable[[SwarmHandle], RemoteHost]) -> None:
+    def __init__(
+        self,
+        host_of: Callable[[SwarmHandle], RemoteHost],
+        place_of: Callable[[SwarmHandle], RemotePlace] | None = None,
+    ) -> None:
         self._host_of = host_of
+        self._place_of = place_of or (lambda swarm: host_of(swarm).place)
 
     def place(self, swarm: SwarmHandle) -> str:
-        """``ada@lab-login:/shared/codeswarm``."""
-        place = self._host_of(swarm).place
+        """``ada@lab-login:/shared/codeswarm``. Raises: ProviderError, if that is not said."""
+        place = self._place_of(swarm)
         return f"{place.name}:{place.root}"
 
     async def locate(self, swarm: SwarmHandle, store: str) -> str:

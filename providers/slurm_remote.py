@@ -24,7 +24,7 @@ from providers.slurm_host import Folder, Place, Ran, SlurmHost
 
 if TYPE_CHECKING:
     from providers.ssh import SshHosts
-    from providers.ssh_target import Means
+    from providers.ssh_target import Means, SshTarget
 
 LOCK_SECONDS = 90.0
 """How long a submission that is under way is waited for."""
@@ -147,6 +147,28 @@ def _not_begun(error: ProviderError) -> ProviderError:
     return error
 
 
+def _target(swarm: SwarmHandle) -> SshTarget:
+    from providers.ssh_target import SshTarget
+
+    return SshTarget.from_parameters(swarm.parameters, swarm.secrets)
+
+
+def _place(target: SshTarget, swarm: SwarmHandle) -> RemotePlace:
+    return RemotePlace(
+        str(target),
+        str(swarm.parameters["workspaceRoot"]),
+        swarm.parameters.get("pythonPath"),
+        tuple(swarm.parameters.get("setupCommands") or ()),
+    )
+
+
+def _place_of(swarm: SwarmHandle) -> RemotePlace:
+    """Where a swarm's workers are. Raises: ProviderError, if that is not said."""
+    if not {"loginHost", "workspaceRoot"} <= set(swarm.parameters):
+        raise ProviderError("NoPlace", f"swarm {swarm.name} names no login host and workspace")
+    return _place(_target(swarm), swarm)
+
+
 class RemoteLogins:
     """The login hosts of a controller (``providers.slurm.SlurmHosts``).
 
@@ -160,7 +182,9 @@ class RemoteLogins:
         self._ssh: SshHosts | None = None
         self._logins: dict[Hashable, RemoteLogin] = {}
         self._sink: Sink | None = None
-        self.stores: RemoteStores | None = StoresOverSsh(lambda swarm: self.host(swarm).remote)
+        self.stores: RemoteStores | None = StoresOverSsh(
+            lambda swarm: self.host(swarm).remote, _place_of
+        )
 
     def start(self, sink: Sink, ended: Ended | None) -> None:
         """Where records go from now on."""
@@ -169,16 +193,10 @@ class RemoteLogins:
     def host(self, swarm: SwarmHandle) -> RemoteLogin:
         """A swarm's host; connected to from the first time on. Raises: ProviderError."""
         from providers.ssh import Retry, SshHosts
-        from providers.ssh_target import SshTarget
 
         parameters = swarm.parameters
-        target = SshTarget.from_parameters(parameters, swarm.secrets)
-        place = RemotePlace(
-            str(target),
-            str(parameters["workspaceRoot"]),
-            parameters.get("pythonPath"),
-            tuple(parameters.get("setupCommands") or ()),
-        )
+        target = _target(swarm)
+        place = _place(target, swarm)
         known = self._logins.get((target, place))
         if known is not None:
             return known

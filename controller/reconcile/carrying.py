@@ -7,6 +7,7 @@ at that place.  It gets no credentials and no branch; the branch is moved from h
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from controller.reconcile.places import note
 from controller.reconcile.project_repository import credentials_of
 from controller.resources.names import task_branch
 from controller.store.base import Key, Resource, key_of
+from providers.base import ProviderError
 
 
 def route_of(ctx: Context, project: ProjectInfo | None, swarm: Key) -> Route | None:
@@ -112,4 +114,5 @@ def doubt(ctx: Context, info: TaskInfo, attempt: Mapping[str, Any]) -> None:
     project = ctx.world.projects.get(project_key(info)) if info.project else None
     if swarm is None or provider is None or provider.stores is None or project is None:
         return
-    ctx.ferry.doubt(provider.stores.place(swarm.handle), f"{project.uid}.git")
+    with suppress(ProviderError):
+        ctx.ferry.doubt(provider.stores.place(swarm.handle), f"{project.uid}.git")

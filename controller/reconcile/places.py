@@ -74,9 +74,17 @@ def _way(ctx: Context, place: str) -> tuple[RemoteStores, SwarmHandle] | None:
     for key, info in ctx.world.swarms.items():
         provider = ctx.providers.get(info.provider)
         stores = provider.stores if provider is not None else None
-        if stores is not None and stores.place(info.handle) == place:
+        if stores is not None and _place(stores, info.handle) == place:
             return stores, ctx.handle_of(key)[0]
     return None
+
+
+def _place(stores: RemoteStores, handle: SwarmHandle) -> str:
+    """Where a swarm's stores are; empty for one whose manifest does not say."""
+    try:
+        return stores.place(handle)
+    except ProviderError:
+        return ""
 
 
 async def leave(ctx: Context, swarm: Key, handle: SwarmHandle, provider: Provider) -> None:
@@ -92,7 +100,7 @@ async def leave(ctx: Context, swarm: Key, handle: SwarmHandle, provider: Provide
     place = stores.place(handle)
     for key, info in ctx.world.swarms.items():
         other = key != swarm and ctx.providers.get(info.provider) is provider
-        if other and stores.place(info.handle) == place:
+        if other and _place(stores, info.handle) == place:
             return
     for key, project in list(ctx.world.projects.items()):
         obj = ctx.store.get(key)

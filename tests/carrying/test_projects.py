@@ -13,7 +13,7 @@ from tests.lab import git, project, refs, swarm, work
 
 pytestmark = pytest.mark.e2e
 
-SAMPLES = 8
+SAMPLES = 5
 SEED = 20261126
 
 
@@ -215,3 +215,42 @@ def test_a_swarm_waits_for_the_last_work_to_come_home(lab):
     lab.wait(lambda: lab.is_gone("Swarm", "builders"), "the swarm to go")
     assert lab.task("demo.a")["phase"] == "Succeeded"
     assert [ref for ref in refs(repository) if ref.startswith("refs/codeswarm/")]
+
+
+def test_a_store_that_no_swarm_leads_to_any_more_is_named(lab):
+    lab.repository()
+    lab.start()
+    lab.apply(swarm(replicas=1), project(tasks=[work("a")]))
+    lab.wait_phase("Project", "demo", "Completed")
+    (store,) = lab.cluster.glob("*.git")
+    lab.cut.touch()
+    lab.patch(
+        "Swarm",
+        "builders",
+        lambda obj: obj["metadata"]["annotations"].update({"codeswarm.dev/force": "true"}),
+    )
+    lab.delete("Swarm", "builders")
+    lab.wait(lambda: lab.is_gone("Swarm", "builders"), "the swarm to go")
+    lab.delete("Project", "demo")
+    lab.wait(lambda: lab.is_gone("Project", "demo"), "the project to go")
+    (kept,) = [e for e in lab.db.events() if e.reason == "StoreKept"]
+    assert f"stores/{store.name} at ada@lab-login:/shared/codeswarm" in kept.message
+
+
+def test_work_of_a_worker_that_died_after_its_push_comes_home(lab):
+    repository = lab.repository()
+    lab.start()
+    lab.apply(swarm(replicas=1), project(tasks=[work("a", "sleep: 1.0")]))
+    lab.wait(lambda: lab.task("demo.a").get("phase") == "Running" and lab.mail(), "the turn")
+    lab.cut.touch()  # so that the attempt is not settled before the worker dies
+    lab.wait(
+        lambda: lab.condition("Task", "demo.a", "BranchDurable").get("status") == "Unknown",
+        "the end of the turn",
+    )
+    for processes in lab.workers().values():
+        for process in processes:
+            process.kill()
+    lab.cut.unlink()
+    lab.wait_phase("Project", "demo", "Completed")
+    assert refs(repository)[lab.task("demo.a")["attempts"][0]["ref"]]
+    assert len(lab.task("demo.a")["attempts"]) == 1
