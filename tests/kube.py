@@ -222,6 +222,7 @@ class KubeLab:
         self.namespace = namespace
         self.path = path
         self.home = Home.at(path / "home").ensure()
+        self.workspaces = self.home.workspaces
         self.log = path / "controller.log"
         self.kubeconfig = cluster.kubeconfig
         """What controllers are started with."""
@@ -299,7 +300,7 @@ class KubeLab:
 
     def processes(self) -> list[psutil.Process]:
         """Workers of this lab, and whatever descends from them."""
-        marker = str(self.home.workspaces)
+        marker = str(self.workspaces)
         found = []
         for process in psutil.process_iter():
             try:

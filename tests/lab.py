@@ -38,6 +38,7 @@ class Lab:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.home = Home.at(path / "home").ensure()
+        self.workspaces = self.home.workspaces
         self.db = Database(self.home.state)
         self.log = path / "controller.log"
         self._controller: subprocess.Popen[bytes] | None = None
@@ -107,7 +108,7 @@ class Lab:
 
     def processes(self) -> list[psutil.Process]:
         """Workers of this lab, and whatever descends from them."""
-        marker = str(self.home.workspaces)
+        marker = str(self.workspaces)
         found = []
         for process in psutil.process_iter():
             try:

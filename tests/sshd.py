@@ -189,7 +189,7 @@ class Sshd:
                 continue  # somebody else took the port: another, or the same a little later
             self._process, self.port = process, port
             if moving:
-                self._remember()
+                self.remember()
 
     def stop(self, *, sessions: bool = True) -> None:
         """Go away: nobody listens any more, and sessions are cut (unless told not to be)."""
@@ -279,7 +279,8 @@ class Sshd:
     def _make_host_key(self, kind: str = "ed25519") -> None:
         self.make_key(self.host_key.name, kind=kind)
 
-    def _remember(self) -> None:
+    def remember(self) -> None:
+        """Put the present host key into ``known_hosts``, as a person who has checked it."""
         kind, text, *_ = _public(self.host_key).read_text().split()
         self.known_hosts.write_text(f"{self.address} {kind} {text}\n")
 

@@ -25,6 +25,7 @@ from controller.runtime import local
 from controller.store.kube import KubeStore
 from controller.store.sqlite import SqliteStore
 from providers.local import LocalProvider
+from providers.remote import RemoteHost
 
 AT = "CODESWARM_CRASH_AT"
 LOG = "CODESWARM_CRASH_LOG"
@@ -33,6 +34,7 @@ EFFECTS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (SqliteStore, ("create", "update", "update_status", "delete")),
     (KubeStore, ("create", "update", "update_status", "delete")),
     (LocalProvider, ("launch", "deliver", "stop", "remove", "archive")),
+    (RemoteHost, ("call", "upload", "download")),
     (Repositories, ("put", "delete", "ensure_base")),
     (ObjectStore, ("put", "delete")),
 )

@@ -29,7 +29,11 @@ def life(lab: Mortal) -> None:
     ]
     verify = ["test -f a.txt -a -f b.txt -a -f c.txt"]
     lab.apply(
-        swarm(agent=PRICED, termination={"archive": True, "gracePeriodSeconds": 20}),
+        swarm(
+            agent=PRICED,
+            provider=dict(lab.provider),
+            termination={"archive": True, "gracePeriodSeconds": 20},
+        ),
         project(
             repository={"url": str(repository), "baseBranch": "main"},
             tasks=tasks,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import IO, Any
 
 import psutil
@@ -32,6 +33,8 @@ USE = "usage: {inputTokens: 1000, cachedInputTokens: 200, outputTokens: 50}"
 """A script's step that uses ``TOKENS``."""
 PRICED = {"runtime": "mock", "model": "gpt-5.4"}
 """An agent whose usage has a price, which ``check_usage`` looks at."""
+_WORKER = re.compile(r"worker|.*/worker-[0-9a-f]+\.pyz")
+"""The program of a worker, installed or shipped as one file."""
 
 
 class Mortal:
@@ -44,6 +47,10 @@ class Mortal:
     controller: subprocess.Popen[bytes]
     home: Home
     path: Path
+    workspaces: Path
+    """Where workers' folders lie."""
+    provider: Mapping[str, Any] = MappingProxyType({"local": {}})
+    """Where workers run: the block of a swarm."""
     find: Callable[[str, str], dict[str, Any] | None]
     """An object by kind and name, or None."""
     list: Callable[[str], Any]
@@ -97,7 +104,7 @@ class Mortal:
 
     def job_dir(self, job: str) -> Path:
         """A job's folder."""
-        (found,) = self.home.workspaces.glob(f"*/*/{job}")
+        (found,) = self.workspaces.glob(f"*/*/{job}")
         return found
 
     def workers(self) -> dict[str, Any]:
@@ -105,7 +112,7 @@ class Mortal:
         found: dict[str, Any] = {}
         for process in self.processes():
             try:
-                if "worker" in process.cmdline()[1:5]:
+                if any(_WORKER.fullmatch(word) for word in process.cmdline()[1:5]):
                     job = process.environ()["CODESWARM_JOB_ID"]
                     found.setdefault(job, []).append(process)
             except (psutil.Error, OSError):
@@ -243,7 +250,7 @@ class Turn:
 def mail(lab: Mortal) -> dict[str, bytes]:
     """What came out of every job: its outbox, or what is kept of it."""
     found = {path.stem: path.read_bytes() for path in lab.home.transcripts.rglob("*.jsonl")}
-    for path in lab.home.workspaces.glob("*/*/*/mailbox/outbox/*.jsonl"):
+    for path in lab.workspaces.glob("*/*/*/mailbox/outbox/*.jsonl"):
         found[path.stem.rpartition("_")[0]] = path.read_bytes()
     return found
 
@@ -401,5 +408,5 @@ def check_branches(lab: Mortal, repository: Path, project: str, tasks: Iterable[
 def check_nothing_left(lab: Mortal, swarm: str = "builders") -> None:
     """No process and no folder of a deleted swarm."""
     lab.converge(lambda: not lab.processes(), f"no process: {lab.processes()}", 10)
-    left = list(lab.home.workspaces.glob(f"*/{swarm}-*"))
+    left = list(lab.workspaces.glob(f"*/{swarm}-*"))
     assert not left
