@@ -26,11 +26,11 @@ class Cluster:
 
     def parameters(self, **more: Any) -> dict[str, Any]:
         """A provider block."""
-        return self.login.parameters(
-            workspaceRoot=str(self.shared / "codeswarm"),
-            retry={"attempts": 2, "delaySeconds": 0.2},
-            **more,
-        )
+        usual = {
+            "workspaceRoot": str(self.shared / "codeswarm"),
+            "retry": {"attempts": 2, "delaySeconds": 0.2},
+        }
+        return {**self.login.parameters(), **usual, **more}
 
     def swarm(self, name: str = "builders", replicas: int = 2, **spec: Any) -> dict[str, Any]:
         """A swarm of scripted workers there; ``slurm`` holds further parameters."""

@@ -66,16 +66,23 @@ def unreachable(problem: str, **parameters: Any) -> Any:
 def test_a_login_host_that_cannot_be_used(lab: SlurmLab, change: Change, reason: str) -> None:
     try:
         lab.start()
-        lab.apply(lab.swarm_of(slurm=change(lab)), prompt("p"))
+        lab.apply(lab.swarm_of(slurm=change(lab)))
         said = lab.wait(lambda: said_of(lab, "ProviderReachable", reason), reason)
         assert said["status"] == "False"
         assert len(said["message"]) > 40, "it says what to do"
         assert lab.live_jobs() == []
-        lab.wait(lambda: "blocker" in lab.task("p"), "the prompt to say what it waits for")
-        assert "builders" in lab.task("p")["blocker"]["message"]
     finally:
         if reason == "HostKeyChanged":
             lab.cluster.login.remember()
+
+
+def test_a_prompt_says_that_its_swarm_cannot_be_reached(lab: SlurmLab) -> None:
+    lab.start()
+    lab.apply(lab.swarm_of(slurm=nobody_there(lab)), prompt("p"))
+    lab.wait(lambda: "blocker" in lab.task("p"), "the prompt to say what it waits for")
+    blocker = lab.task("p")["blocker"]
+    assert blocker["on"] == {"kind": "Swarm", "name": "builders"}
+    assert "ConnectionRefused" in blocker["message"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +139,7 @@ def test_a_host_without_slurm(lab: SlurmLab, no_slurm: dict[str, Any]) -> None:
     lab.start()
     lab.apply(lab.swarm_of(slurm=no_slurm))
     said = lab.wait(lambda: said_of(lab, "ProviderReachable", "SlurmNotFound"), "it to be said")
-    assert "sbatch" in said["message"]
+    assert "Slurm's commands" in said["message"]
 
 
 def said_of(lab: SlurmLab, type: str, reason: str) -> dict[str, Any]:
