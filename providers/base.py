@@ -29,9 +29,14 @@ __all__ = [
     "ProviderUnreachable",
     "RecordBatch",
     "RemoteStores",
+    "SchedulerUnreachable",
     "Sink",
     "SwarmHandle",
 ]
+
+
+class SchedulerUnreachable(ProviderUnreachable):
+    """What starts and ends workers does not answer; mail still goes to them and comes back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,12 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
+from providers.base import (
+    OutcomeUnknown,
+    ProviderError,
+    ProviderUnreachable,
+    SchedulerUnreachable,
+)
 
 _AWAY = re.compile(
     r"unable to contact slurm controller|slurm controller not responding"
@@ -108,20 +113,20 @@ def trouble(failed: Failed, where: str) -> ProviderError:
     words = said(failed.err)
     effect = failed.command == "sbatch"
     if failed.code is None or (_DOUBT.search(words) and not _AWAY.search(words)):
-        kind = OutcomeUnknown if effect else ProviderUnreachable
+        kind = OutcomeUnknown if effect else SchedulerUnreachable
         return kind(
             "SlurmUnreachable",
             f"{failed.command} on {where} got no answer from slurmctld: {words or 'it hung'}",
         )
     if _AWAY.search(words) or _CREDENTIAL.search(words):
-        return ProviderUnreachable(
+        return SchedulerUnreachable(
             "SlurmUnreachable",
             f"slurmctld does not answer on {where}: {words}. Running jobs go on meanwhile; "
             "`scontrol ping` there tells when it is back",
         )
     if effect:
         return refusal(words)
-    return ProviderUnreachable("SlurmUnreachable", f"{failed.command} failed on {where}: {words}")
+    return SchedulerUnreachable("SlurmUnreachable", f"{failed.command} failed on {where}: {words}")
 
 
 def refusal(words: str) -> ProviderError:

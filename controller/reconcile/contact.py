@@ -16,7 +16,14 @@ from controller.reconcile.infos import Silence, TaskInfo, project_key
 from controller.reconcile.outboxes import Outboxes
 from controller.resources.conditions import find
 from controller.store.base import Key, Resource
-from providers.base import JobStatus, Provider, ProviderError, ProviderUnreachable, SwarmHandle
+from providers.base import (
+    JobStatus,
+    Provider,
+    ProviderError,
+    ProviderUnreachable,
+    SchedulerUnreachable,
+    SwarmHandle,
+)
 
 OBSERVE_SECONDS = 60.0
 """A provider that has not answered by then does not answer."""
@@ -50,6 +57,8 @@ class Contact:
             self._ctx.event(obj, error.reason, str(error), warning=True)
         since = before.since if before else stored or now
         silence = Silence(since, error.reason, str(error))
+        if isinstance(error, SchedulerUnreachable):
+            return silence  # turns go on, end and begin: their workers are heard
         if info is not None:
             info.silence = silence
         if before is None:
