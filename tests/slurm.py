@@ -98,13 +98,15 @@ class Slurm:
 
     Args:
         root: its folder; short, as sockets lie in it.
-        nodes: how many virtual nodes, of 8 processors and 4 GB each.
+        nodes: how many virtual nodes.
+        cpus: processors that each claims, with 500 MB of memory each.
         extra: further lines of ``slurm.conf``.
         overrides: lines of ``slurm.conf`` that differ, by name.
     """
 
     root: Path
     nodes: int = 4
+    cpus: int = 8
     extra: str = ""
     overrides: Mapping[str, str] = field(default_factory=dict)
     tag: str = field(default_factory=lambda: secrets.token_hex(2))
@@ -138,7 +140,8 @@ class Slurm:
     def _write_config(self) -> None:
         free = _ports(self.nodes + 1)
         nodes = "\n".join(
-            f"NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs=8 RealMemory=4000"
+            f"NodeName={name} NodeAddr=127.0.0.1 Port={port} CPUs={self.cpus} "
+            f"RealMemory={500 * self.cpus}"
             for name, port in zip(self.names, free[1:], strict=True)
         )
         text = CONFIG.format(
@@ -387,12 +390,12 @@ class Slurm:
 
 
 @contextmanager
-def running(nodes: int = 4, extra: str = "", **overrides: str) -> Iterator[Slurm]:
+def running(nodes: int = 4, *, cpus: int = 8, extra: str = "", **overrides: str) -> Iterator[Slurm]:
     """A cluster of our own, gone at the end."""
     require()
     root = Path(tempfile.mkdtemp(prefix="slurm-"))
     root.chmod(0o755)
-    cluster = Slurm(root, nodes, extra, overrides)
+    cluster = Slurm(root, nodes, cpus, extra, overrides)
     try:
         cluster.start()
         yield cluster
