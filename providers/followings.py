@@ -87,6 +87,11 @@ class Followings:
             followed.forget_again()
             self._post(frame("unfollow", job=job))
 
+    def offset(self, job: str) -> int:
+        """How far a followed job's outbox was taken, bytes; 0 for another's."""
+        followed = self._followed.get(job)
+        return followed.offset if followed is not None else 0
+
     def close(self) -> None:
         """Stop following all."""
         self.sink = None

@@ -242,6 +242,10 @@ class RemoteHost:
         self._link.use()
         self._followings.follow(job, {**_of(swarm), "index": index}, offset)
 
+    def offset(self, job: str) -> int:
+        """How far a followed job's outbox was taken, bytes."""
+        return self._followings.offset(job)
+
     def unfollow(self, job: str) -> None:
         """As ``Provider.unfollow``."""
         self._followings.unfollow(job)

@@ -8,8 +8,10 @@ is found again from the swarm's uid and the worker's name alone.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -31,6 +33,8 @@ QUEUE_SECONDS = 5.0
 """For how long one look at a cluster's queue serves all swarms there."""
 LEAST_SECONDS = 1.0
 """Between two looks, however much is asked for."""
+_PLACE = ("loginHost", "workspaceRoot")
+"""Parameters that say where workers live; the others only say how one gets there."""
 
 
 class SlurmHosts(Protocol):
@@ -54,9 +58,23 @@ class SlurmHosts(Protocol):
         """Those that were asked for."""
         ...
 
+    async def discard(self, host: SlurmHost) -> None:
+        """End the connection of a host that no swarm needs any more."""
+        ...
+
     async def close(self) -> None:
         """End all connections; workers run on."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """An outbox that is followed."""
+
+    host: SlurmHost
+    uid: str
+    """Of the swarm."""
+    index: int
 
 
 class SlurmProvider:
@@ -94,7 +112,10 @@ class SlurmProvider:
         self._beat_seconds = beat_seconds
         self._clusters: dict[int, SlurmCluster] = {}
         self._queues: dict[Hashable, Queue] = {}
-        self._followed: dict[str, SlurmHost] = {}
+        self._followed: dict[str, _Followed] = {}
+        self._hosts_of: dict[tuple[str, ...], SlurmHost] = {}
+        """By swarm and place: the same place may be logged in to in another way (a new key)."""
+        self._leaving: set[asyncio.Task[None]] = set()
 
     @property
     def status_requests(self) -> int:
@@ -109,9 +130,29 @@ class SlurmProvider:
         """End all connections; workers run on. The provider is then spent."""
         await self._hosts.close()
 
+    def _host(self, swarm: SwarmHandle) -> SlurmHost:
+        """A swarm's host; what is followed there goes on by the newest way in.
+
+        Raises: ProviderError.
+        """
+        host = self._hosts.host(swarm)
+        key = (swarm.uid, *(str(swarm.parameters.get(name)) for name in _PLACE))
+        before = self._hosts_of.get(key)
+        self._hosts_of[key] = host
+        if before is not None and before is not host:
+            for job, one in list(self._followed.items()):
+                if one.host is before and one.uid == swarm.uid:
+                    self.follow(swarm, job, one.index, before.offset(job))
+            if before not in self._hosts_of.values():
+                self._clusters.pop(id(before), None)
+                task = asyncio.get_running_loop().create_task(self._hosts.discard(before))
+                self._leaving.add(task)
+                task.add_done_callback(self._leaving.discard)
+        return host
+
     def _cluster(self, swarm: SwarmHandle) -> SlurmCluster:
         """Raises: ProviderError."""
-        host = self._hosts.host(swarm)
+        host = self._host(swarm)
         cluster = self._clusters.get(id(host))
         if cluster is None or cluster.host is not host:
             client = SlurmClient(host, left=self._left)
@@ -158,7 +199,7 @@ class SlurmProvider:
 
     async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
         """Pack all workers' folders of the swarm into a file of this machine."""
-        return await self._hosts.host(swarm).archive(swarm, destination)
+        return await self._host(swarm).archive(swarm, destination)
 
     async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
         """Remove the folders of ended workers; None: of all, and the swarm's own.
@@ -180,24 +221,24 @@ class SlurmProvider:
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """Follow a job's outbox from ``offset`` (again from there, if followed already)."""
-        host = self._hosts.host(swarm)
+        host = self._host(swarm)
         before = self._followed.get(job)
-        if before is not None and before is not host:
-            before.unfollow(job)
-        self._followed[job] = host
+        if before is not None and before.host is not host:
+            before.host.unfollow(job)
+        self._followed[job] = _Followed(host, swarm.uid, index)
         host.follow(swarm, job, index, offset)
 
     def unfollow(self, job: str) -> None:
         """Stop following a job's outbox."""
-        host = self._followed.pop(job, None)
-        if host is not None:
-            host.unfollow(job)
+        followed = self._followed.pop(job, None)
+        if followed is not None:
+            followed.host.unfollow(job)
 
     async def flush(self, job: str) -> None:
         """Hand all that a followed job's outbox holds now to the sink, before returning."""
-        host = self._followed.get(job)
-        if host is not None:
-            await host.flush(job)
+        followed = self._followed.get(job)
+        if followed is not None:
+            await followed.host.flush(job)
 
     async def deliver(
         self,
@@ -209,4 +250,4 @@ class SlurmProvider:
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         """Append one record to a job's inbox; its worker looks there several times a second."""
-        await self._hosts.host(swarm).deliver(swarm, job, index, record, secrets or {})
+        await self._host(swarm).deliver(swarm, job, index, record, secrets or {})

@@ -150,6 +150,10 @@ class SlurmHost(Protocol):
         """As ``Provider.follow``."""
         ...
 
+    def offset(self, job: str) -> int:
+        """How far a followed job's outbox was taken, bytes."""
+        ...
+
     def unfollow(self, job: str) -> None:
         """As ``Provider.unfollow``."""
         ...

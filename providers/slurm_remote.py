@@ -37,13 +37,14 @@ class RemoteLogin:
 
     Args:
         remote: what works there for us.
-        login: equal for hosts that are the same host and user.
+        target: how it is logged in to.
     """
 
-    def __init__(self, remote: RemoteHost, login: Hashable) -> None:
+    def __init__(self, remote: RemoteHost, target: SshTarget) -> None:
         self.remote = remote
+        self.target = target
         self.name = remote.place.name
-        self.login = login
+        self.login: Hashable = target
         self._tools = ToolsThere(remote)
 
     async def close(self) -> None:
@@ -131,6 +132,10 @@ class RemoteLogin:
         """As ``Provider.follow``."""
         self.remote.follow(swarm, job, index, offset)
 
+    def offset(self, job: str) -> int:
+        """How far a followed job's outbox was taken, bytes."""
+        return self.remote.offset(job)
+
     def unfollow(self, job: str) -> None:
         """As ``Provider.unfollow``."""
         self.remote.unfollow(job)
@@ -213,6 +218,16 @@ class RemoteLogins:
     def known(self) -> list[SlurmHost]:
         """Those that were asked for."""
         return list(self._logins.values())
+
+    async def discard(self, host: SlurmHost) -> None:
+        """End the connection of a host that no swarm needs any more."""
+        for key, login in list(self._logins.items()):
+            if login is host:
+                del self._logins[key]
+                await login.close()
+                others = self._logins.values()
+                if self._ssh is not None and all(one.target != login.target for one in others):
+                    await self._ssh.discard(login.target)
 
     async def close(self) -> None:
         """End all connections; workers run on."""

@@ -156,6 +156,9 @@ class LocalLogin:
         path = folder / "mailbox" / "outbox" / paths.inbox_name(job, index)
         self.follower.follow(job, path, offset)
 
+    def offset(self, job: str) -> int:
+        raise NotImplementedError
+
     def unfollow(self, job: str) -> None:
         self.follower.unfollow(job)
 
@@ -203,6 +206,9 @@ class LocalLogins:
 
     def known(self) -> list[SlurmHost]:
         return [self.only]
+
+    async def discard(self, host: SlurmHost) -> None:
+        raise NotImplementedError
 
     async def close(self) -> None:
         self.only.follower.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -163,3 +164,29 @@ async def _answered(one: Session, swarm: SwarmHandle) -> None:
         return True
 
     await until(back, "slurmctld to answer")
+
+
+def test_a_new_key_goes_on_where_the_old_one_stopped(slow: Slow) -> None:
+    """The workers stay, and what they say meanwhile is read once."""
+
+    async def scenario() -> None:
+        sshd, swarm = slow.world.sshd, new_swarm(slow.world)
+        job = request(swarm).job
+        async with session(slow.world) as one:
+            await one.provider.launch([request(swarm)])
+            one.provider.follow(swarm, job, 0, 0)
+            await one.ready(job)
+            await one.prompt(swarm, job, "u.1")
+            await one.said(job, "turn_complete", "u.1")
+            new = sshd.make_key("new")
+            sshd.authorize(new)
+            sshd.cut()
+            renewed = replace(swarm, secrets={"sshKey": new.read_text()})
+            await one.running(renewed, job)
+            await one.prompt(renewed, job, "u.2")
+            await one.said(job, "turn_complete", "u.2")
+            await one.provider.flush(job)
+            sequence = [r["seq"] for r in one.records(job)]
+            assert sequence == list(range(1, len(sequence) + 1))
+
+    run(scenario)
