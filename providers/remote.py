@@ -34,6 +34,8 @@ IDLE_SECONDS = 300.0
 """A host that nobody needed for so long is left alone, until somebody does."""
 CALL_SECONDS = 30.0
 REMOVE_SECONDS = 600.0
+TRANSFERS = 4
+"""At a time; others wait their turn: the host's sessions are needed for more than these."""
 _GRACE = 10.0
 """Beyond a deadline that the attendant keeps itself."""
 
@@ -126,6 +128,7 @@ class RemoteHost:
             needed=lambda: any(True for _ in self._followings),
         )
         self._followings = Followings(self._link.post)
+        self._transfers = asyncio.Semaphore(TRANSFERS)
         self._background: set[asyncio.Task[Any]] = set()
 
     def start(self, sink: Sink) -> None:
@@ -337,7 +340,8 @@ class RemoteHost:
 
         Raises: ProviderError (``TooLarge``, ...), ProviderUnreachable; OSError of this side.
         """
-        return await (await self._transfer(verb, arguments)).download(path, limit=limit)
+        async with self._transfers:
+            return await (await self._transfer(verb, arguments)).download(path, limit=limit)
 
     async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
         """Pack all job folders of a swarm into a file of this machine; a finished one is found.
@@ -362,7 +366,8 @@ class RemoteHost:
 
         Raises: ProviderError, ProviderUnreachable, OutcomeUnknown; OSError of this side.
         """
-        return await (await self._transfer(verb, arguments)).upload(path)
+        async with self._transfers:
+            return await (await self._transfer(verb, arguments)).upload(path)
 
     async def _transfer(self, verb: str, arguments: Mapping[str, Any]) -> Transfer:
         await self.known()

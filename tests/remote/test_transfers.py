@@ -154,3 +154,23 @@ def test_mail_does_not_wait_for_a_transfer(tmp_path: Path) -> None:
         await packing
 
     on_lab(tmp_path, scenario)
+
+
+def test_many_transfers_take_turns(tmp_path: Path) -> None:
+    async def scenario(one: Controller) -> None:
+        await one.host.make_job(SWARM, JOB, FILES)
+        most = 0
+
+        async def count() -> None:
+            nonlocal most
+            while True:
+                running = [c for c in one.shell.channels if c.process.returncode is None]
+                most = max(most, len(running))
+                await asyncio.sleep(0.005)
+
+        counting = asyncio.create_task(count())
+        await asyncio.gather(*(one.host.archive(SWARM, tmp_path / f"a{n}") for n in range(9)))
+        counting.cancel()
+        assert 2 < most <= 1 + 4 + 4, "the attendant, four transfers, and some that just end"
+
+    on_lab(tmp_path, scenario)
