@@ -83,7 +83,7 @@ class SlurmCluster:
         self._clock = clock
         self._noticed: dict[str, dict[str, _Noticed]] = {}
         """By swarm uid and worker."""
-        self._launch = SlurmLaunch(host, client, queue)
+        self._launch = SlurmLaunch(host, client, queue, clock)
 
     async def launch(self, swarm: SwarmHandle, requests: Sequence[LaunchRequest]) -> None:
         """Submit workers that were not submitted yet.

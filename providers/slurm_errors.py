@@ -1,7 +1,7 @@
 """What Slurm's commands say when they fail, as reasons that a person can act on.
 
-The words are those of ``slurm_errno.c`` and of the commands themselves; they have hardly changed
-from 20.11 to 24.11.  What is not known here is shown as it is.
+The words are those of ``slurm_errno.c`` and of the commands themselves; those of sbatch were seen
+with 22.05.8, with and without slurmdbd.  What is not known here is shown as it is.
 """
 
 from __future__ import annotations

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
-from collections.abc import Awaitable, Iterable, Mapping, Sequence
-from typing import TypeVar
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from providers.base import (
     JobState,
     LaunchRequest,
     OutcomeUnknown,
     ProviderError,
+    ProviderUnreachable,
     SwarmHandle,
 )
 from providers.slurm_check import chosen, too_small
@@ -30,8 +33,26 @@ UNSEEN = 3
 """So often is a worker submitted whose job then cannot be seen: slurmctld may have lost it once."""
 PARALLEL = 4
 """Commands at a time: Slurm itself takes them one by one."""
+FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
+"""Seconds between two submissions of what sbatch refused; the pause doubles."""
 POLL_SECONDS = 0.25
 """Between a worker's looks at its inbox: no FIFO works across a shared file system."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """sbatch turned a swarm's jobs down."""
+
+    parameters: Mapping[str, Any]
+    """What was asked for."""
+    error: ProviderError
+    until: float
+    """It is not asked again before; our clock."""
+    pause: float
+
+    def holds(self, swarm: SwarmHandle, now: float) -> bool:
+        """Whether the same need not be asked now."""
+        return now < self.until and self.parameters == swarm.parameters
 
 
 class SlurmLaunch:
@@ -41,14 +62,24 @@ class SlurmLaunch:
         host: the login host.
         client: Slurm's commands there.
         queue: looks at the queue.
+        clock: monotonic, seconds.
     """
 
-    def __init__(self, host: SlurmHost, client: SlurmClient, queue: Queue) -> None:
+    def __init__(
+        self,
+        host: SlurmHost,
+        client: SlurmClient,
+        queue: Queue,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._clock = clock
         self._host = host
         self._client = client
         self._queue = queue
         self._unseen: dict[str, int] = {}
         """Submissions of workers that no look at the queue has shown since."""
+        self._refused: dict[str, _Refusal] = {}
+        """By swarm uid."""
 
     def seen(self, there: Mapping[str, Sequence[Queued]]) -> None:
         """A look at the queue has shown these workers' jobs."""
@@ -70,6 +101,9 @@ class SlurmLaunch:
         }
         if not todo:
             return
+        refusal = self._refused.get(swarm.uid)
+        if refusal is not None and refusal.holds(swarm, self._clock()):
+            raise ProviderError(refusal.error.reason, str(refusal.error))
         partitions = chosen(want, await self._client.partitions())
         tools = await self._host.tools(swarm.parameters)
         folders = dict(zip(todo, await self._make_all(place, todo.values()), strict=True))
@@ -93,6 +127,7 @@ class SlurmLaunch:
             ]
             if new:
                 await self._submit_all(swarm, new, lock, partitions)
+                self._refused.pop(swarm.uid, None)
 
     async def _make_all(self, place: Place, requests: Iterable[LaunchRequest]) -> list[str]:
         """The workers' folders."""
@@ -130,7 +165,7 @@ class SlurmLaunch:
         rest = list(new)
         alive = _alive((await self._queue.look()).of(swarm.uid))
         if not alive:
-            await self._submit(rest.pop(0), lock, partitions)
+            await self._submit(swarm, rest.pop(0), lock, partitions)
             if not rest:
                 return
             alive = _alive((await self._queue.look(fresh=True)).of(swarm.uid))
@@ -138,7 +173,7 @@ class SlurmLaunch:
         holds = await self._holds(partitions, like) if like is not None else None
         wanted_now = len(alive) + len(rest)
         now = rest if holds is None else rest[: max(0, holds - len(alive))]
-        await at_once(self._submit(one, lock, partitions) for one in now)
+        await at_once(self._submit(swarm, one, lock, partitions) for one in now)
         if like is not None and holds is not None and wanted_now > holds:
             raise too_small(partitions, holds, wanted_now, like.cpus)
 
@@ -146,7 +181,19 @@ class SlurmLaunch:
         nodes = await self._client.nodes(partitions)
         return room(nodes, await self._client.facts(), partitions, like)
 
-    async def _submit(self, one: Submission, lock: str, partitions: Sequence[Partition]) -> None:
+    def _refuse(self, swarm: SwarmHandle, error: ProviderError) -> None:
+        """Have the same wish wait: each refused one is a job in Slurm's books as well."""
+        before, now = self._refused.get(swarm.uid), self._clock()
+        pause = FIRST_PAUSE
+        if before is not None and before.parameters == swarm.parameters:
+            # Those beside it in one launch are refused for the same reason, and count once.
+            pause = before.pause if before.holds(swarm, now) else before.pause * 2
+        pause = min(pause, LONGEST_PAUSE)
+        self._refused[swarm.uid] = _Refusal(dict(swarm.parameters), error, now + pause, pause)
+
+    async def _submit(
+        self, swarm: SwarmHandle, one: Submission, lock: str, partitions: Sequence[Partition]
+    ) -> None:
         unseen = self._unseen.get(one.job, 0)
         if unseen >= UNSEEN:
             raise ProviderError(
@@ -161,6 +208,8 @@ class SlurmLaunch:
         except ProviderError as error:
             if isinstance(error, OutcomeUnknown):
                 self._unseen[one.job] = unseen + 1
+            elif not isinstance(error, ProviderUnreachable):
+                self._refuse(swarm, error)
             self._client.forget_partitions()
             self._queue.wish()
             raise

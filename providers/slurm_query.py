@@ -133,6 +133,8 @@ def accounting_command(ids: Collection[int]) -> list[str]:
 def parse_accounting(text: str, names: Mapping[int, str]) -> dict[int, Standing]:
     """How jobs ended, by id; of an id that was given out twice the one of that name.
 
+    As slurmdbd 22.05.8 tells it: ``17|CANCELLED by 0|0:0|<name>``.
+
     Args:
         text: what ``accounting_command`` printed.
         names: the name that each id must have.

@@ -246,6 +246,12 @@ SUBMIT = "sbatch: error: Batch job submission failed: "
             "PartitionDown",
         ),
         (f"{SUBMIT}Requested node configuration is not available\n", "SubmissionRefused"),
+        (
+            "sbatch: error: QOSMaxSubmitJobPerUserLimit\n"
+            f"{SUBMIT}Job violates accounting/QOS policy (job submit limit, user's size and/or "
+            "time limits)\n",
+            "SubmissionRefused",
+        ),
         ("sbatch: unrecognized option '--bogus'\nTry \"sbatch --help\"", "SubmissionRefused"),
         ("sbatch: error: lua: a site's own words\n", "SubmissionRefused"),
         ("", "SubmissionRefused"),

@@ -315,6 +315,8 @@ def test_what_a_cluster_cannot_do_is_said_at_once(
             assert refused.value.reason == reason
             assert not isinstance(refused.value, ProviderUnreachable | OutcomeUnknown)
             assert await world.provider.observe(world.swarm) == []
+        # What was refused is a job in Slurm's books: it is not asked for again at once.
+        assert sum("sbatch" in argv for argv in world.login.ran) <= 1
 
     play(World(slurm, root, **parameters), scenario)
 
