@@ -26,6 +26,10 @@ CARRIED = f"{KEPT}carried/"
 """Where refs are kept that were fetched to be sent on, apart from those of other fetches."""
 NO_REF, NO_COMMIT = "couldn't find remote ref", "not our ref"
 """Git's own words (with ``LC_ALL=C``) for what a remote that answers does not have."""
+KEPT_AS_PACK = 100
+"""Objects from which on what comes is kept as a pack, as git does with a push
+(``transfer.unpackLimit``): a pack for each small attempt would slow every command down."""
+_PACK_HEADER = 12  # bytes: "PACK", version, number of objects (gitformat-pack(5))
 MAX_HEADER_LINES = 10_000
 MAX_HEADER_LINE = 1 << 20
 """Bytes: a prerequisite's line has its commit's title."""
@@ -155,8 +159,11 @@ async def unpack(store: ObjectStore, bundle: Path, ref: str, commit: str, base: 
     await store.ensure(commit)
     with bundle.open("rb") as file:
         _check_header(file, ref, commit)
-        os.lseek(file.fileno(), file.tell(), os.SEEK_SET)  # where git goes on to read
-        result = await store.run("index-pack", "--stdin", "--fix-thin", "--strict", source=file)
+        begin = file.tell()
+        many = int.from_bytes(file.read(_PACK_HEADER)[8:], "big") >= KEPT_AS_PACK
+        os.lseek(file.fileno(), begin, os.SEEK_SET)  # where git goes on to read
+        take = ("index-pack", "--stdin", "--fix-thin") if many else ("unpack-objects", "-q")
+        result = await store.run(*take, "--strict", source=file)
     if result.code != 0:
         raise _incomplete(f"{ref} cannot be taken in: {detail(result.err)}")
     if not await _complete(store, [commit]):

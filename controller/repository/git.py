@@ -123,7 +123,17 @@ class Git:
 
 
 _VERBS = frozenset(
-    {"ls-remote", "fetch", "push", "rev-list", "init", "cat-file", "bundle", "index-pack"}
+    {
+        "ls-remote",
+        "fetch",
+        "push",
+        "rev-list",
+        "init",
+        "cat-file",
+        "bundle",
+        "index-pack",
+        "unpack-objects",
+    }
 )
 
 

@@ -113,13 +113,16 @@ def test_what_is_not_based_on_the_pinned_commit_is_not_taken(pair, tmp_path):
     assert refused(call) == "BundleIncomplete"
 
 
-def test_damaged_and_unsound_objects_are_not_taken(pair, tmp_path):
-    user, ours, commits = pair
-    path = named(user, tmp_path / "b", REF, commits[2], f"^{commits[0]}")
+@pytest.mark.parametrize("size", [3, 60])
+def test_damaged_and_unsound_objects_are_not_taken(tmp_path, size):
+    user, ours = bare(tmp_path / "user.git"), tmp_path / "ours.git"  # kept loose, kept as a pack
+    commits = grow(user, [[], *([n] for n in range(size))])
+    run(Repositories().hold(ours, str(user), {commits[0]: "refs/heads/c0"}))
+    path = named(user, tmp_path / "b", REF, commits[-1], f"^{commits[0]}")
     data = bytearray(path.read_bytes())
     for cut in (data[: len(data) // 2], data[:30], b"", data[:-10] + b"0123456789"):
         (tmp_path / "cut").write_bytes(bytes(cut))
-        call = Repositories().unpack(ours, tmp_path / "cut", REF, commits[2], commits[0])
+        call = Repositories().unpack(ours, tmp_path / "cut", REF, commits[-1], commits[0])
         assert refused(call) == "BundleIncomplete"
     # A tree with an entry named ".git", as nobody's git makes it.
     blob = git("-C", str(user), "hash-object", "-w", "-t", "blob", "/dev/null")
@@ -134,10 +137,13 @@ def test_damaged_and_unsound_objects_are_not_taken(pair, tmp_path):
         .stdout.decode()
         .strip()
     )
-    evil = git("-C", str(user), "commit-tree", "-m", "Evil", "-p", commits[0], tree)
+    evil = git("-C", str(user), "commit-tree", "-m", "Evil", "-p", commits[-1], tree)
     path = named(user, tmp_path / "evil", REF, evil, f"^{commits[0]}")
     assert refused(Repositories().unpack(ours, path, REF, evil, commits[0])) == "BundleIncomplete"
     assert run(Repositories().held(ours, [evil, *commits])) == {commits[0]}
+    path = named(user, tmp_path / "good", REF, commits[-1], f"^{commits[0]}")
+    run(Repositories().unpack(ours, path, REF, commits[-1], commits[0]))
+    assert objects(ours, commits[-1]) == objects(user, commits[-1])
 
 
 def test_a_bundle_that_lacks_objects_is_not_taken(pair, tmp_path):
