@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from providers.base import ProviderError
-from providers.slurm_query import Partition
+from providers.slurm_query import Partition, Queued
 from providers.slurm_submit import Wanted
 from providers.slurm_time import seconds_of_limit
 
@@ -83,9 +83,12 @@ def _minutes(seconds: int) -> str:
     return f"{seconds / 60:g}"
 
 
-def too_small(partitions: Sequence[Partition], holds: int, wanted: int, cpus: int) -> ProviderError:
+def too_small(
+    partitions: Sequence[Partition], holds: int, wanted: int, like: Queued | None
+) -> ProviderError:
     """More workers are wanted than the partitions can hold with nobody else there."""
     names = ",".join(one.name for one in partitions)
+    cpus = like.cpus if like is not None else 1
     return ProviderError(
         "PartitionTooSmall",
         f"partition {names} holds {holds} workers like these at the most ({cpus} processors "

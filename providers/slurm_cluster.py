@@ -29,6 +29,8 @@ from providers.slurm_view import FORGOTTEN, Signs, View, judge
 _LOG = logging.getLogger(__name__)
 
 BEAT_SECONDS = 15.0
+LIVELY_SECONDS = 3.0
+"""A worker whose job is completing still works if its heart has beaten so lately."""
 SETTLE_SECONDS = 15.0
 """How long a removal waits for jobs that are about to be gone."""
 _RECENT = 60.0
@@ -121,6 +123,7 @@ class SlurmCluster:
                 claimed = seen.claimed_at
                 signs = Signs(
                     beats=now - seen.beat_at < self._beat_seconds,
+                    lively=now - seen.beat_at < LIVELY_SECONDS,
                     newer=claimed is None or snapshot.begun >= claimed,
                     ended=seen.ended or "",
                 )
@@ -185,7 +188,12 @@ class SlurmCluster:
         if any(not _has_ended(views.get(job), there.get(job, ())) for job in jobs):
             views = await self._views(swarm, fresh=True)
             there = (await self.queue.look()).of(swarm.uid)
-        alive = [one for job in jobs for one in there.get(job, ()) if not _gone(one)]
+        alive = [
+            one
+            for job in jobs
+            for one in there.get(job, ())
+            if not _gone(one) or (force and one.standing.completing)
+        ]
         await self._cancel(alive, force=force)
         for job in jobs:
             view = views.get(job)

@@ -105,6 +105,10 @@ class SlurmLaunch:
         if refusal is not None and refusal.holds(swarm, self._clock()):
             raise ProviderError(refusal.error.reason, str(refusal.error))
         partitions = chosen(want, await self._client.partitions())
+        alive = _alive(there)
+        holds = await self._holds(partitions, alive)
+        if holds is not None and len(alive) >= holds:
+            raise too_small(partitions, holds, len(alive) + len(todo), _like(alive))
         tools = await self._host.tools(swarm.parameters)
         folders = dict(zip(todo, await self._make_all(place, todo.values()), strict=True))
         async with self._host.locked(swarm) as lock:
@@ -169,15 +173,18 @@ class SlurmLaunch:
             if not rest:
                 return
             alive = _alive((await self._queue.look(fresh=True)).of(swarm.uid))
-        like = next((one for one in reversed(alive) if one.cpus), None)
-        holds = await self._holds(partitions, like) if like is not None else None
+        holds = await self._holds(partitions, alive)
         wanted_now = len(alive) + len(rest)
         now = rest if holds is None else rest[: max(0, holds - len(alive))]
         await at_once(self._submit(swarm, one, lock, partitions) for one in now)
-        if like is not None and holds is not None and wanted_now > holds:
-            raise too_small(partitions, holds, wanted_now, like.cpus)
+        if holds is not None and wanted_now > holds:
+            raise too_small(partitions, holds, wanted_now, _like(alive))
 
-    async def _holds(self, partitions: Sequence[Partition], like: Queued) -> int | None:
+    async def _holds(self, partitions: Sequence[Partition], alive: Sequence[Queued]) -> int | None:
+        """How many workers like these there can ever be; None: that cannot be told."""
+        like = _like(alive)
+        if like is None:
+            return None
         nodes = await self._client.nodes(partitions)
         return room(nodes, await self._client.facts(), partitions, like)
 
@@ -220,6 +227,11 @@ class SlurmLaunch:
 
 def _alive(there: Mapping[str, Sequence[Queued]]) -> list[Queued]:
     return [one for jobs in there.values() for one in jobs if live(one)]
+
+
+def _like(alive: Sequence[Queued]) -> Queued | None:
+    """The newest job of which it is known what Slurm made of the wish."""
+    return next((one for one in reversed(alive) if one.cpus), None)
 
 
 def _taken_up(folder: Folder | None) -> bool:

@@ -40,7 +40,9 @@ class Signs:
     """What was noticed over time, beside what stands in the folder and in the queue."""
 
     beats: bool = False
-    """The heartbeat still changes."""
+    """The heartbeat still changes, as far as can be told of one that is looked at now and then."""
+    lively: bool = False
+    """It changed within the last few seconds."""
     newer: bool = True
     """The queue was looked at after the claim was seen."""
     ended: str = ""
@@ -94,6 +96,9 @@ def _claimed(
     running: JobStatus | None = None
     if current is not None and current.standing.state is JobState.RUNNING:
         running = _status(folder.job, current, folder)
+    elif current is not None and current.standing.completing and signs.lively:
+        # It was told to end, and is about to save its work and to say so.
+        running = JobStatus(folder.job, JobState.RUNNING, "Completing", folder.heartbeat, handle)
     elif waits and not requeued:
         running = JobStatus(folder.job, JobState.RUNNING, "", folder.heartbeat, handle)
     elif current is None and signs.beats:

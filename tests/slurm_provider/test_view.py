@@ -76,6 +76,13 @@ def test_a_requeued_run_is_not_the_worker_any_more() -> None:
     assert state_of(TAKEN, job, newer=False) == (JobState.RUNNING, "")
 
 
+def test_a_worker_that_was_told_to_end_may_say_its_last_words() -> None:
+    job = queued("COMPLETING", reason="TimeLimit")
+    assert state_of(TAKEN, job, lively=True) == (JobState.RUNNING, "Completing")
+    assert state_of(TAKEN, job, lively=False, beats=True) == (JobState.ENDED, "TimeLimit")
+    assert judge(TAKEN, [job], JOB, Signs()).settling
+
+
 def test_a_forgotten_worker_lives_as_long_as_its_heart_beats() -> None:
     assert state_of(TAKEN, beats=True) == (JobState.RUNNING, FORGOTTEN)
     assert state_of(TAKEN, beats=False) == (JobState.ENDED, "gone")
