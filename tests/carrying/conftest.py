@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.carrying import elsewhere
 from tests.faults import crashing
 from tests.faults.support import FaultLab
+from tests.lab import work
 
 
 class FarLab(FaultLab):
     """Its provider of this name has workers elsewhere."""
 
-    provider = "local"
+    kind = "local"
 
     def start(self, **variables: str):  # type: ignore[no-untyped-def]
-        self.start_special(elsewhere, **{elsewhere.NAME: self.provider}, **variables)
+        self.start_special(elsewhere, **{elsewhere.NAME: self.kind}, **variables)
         return self.controller
 
     def start_crashing(self, at: int | str) -> Path:
@@ -39,8 +41,27 @@ class FarLab(FaultLab):
 
     def mail(self) -> str:
         """Everything that workers were told."""
-        found = self.home.workspaces.rglob("inbox/*.jsonl")
+        home, inboxes = self.home.workspaces, "default/*/*/mailbox/inbox/*.jsonl"
+        found = [*home.glob(inboxes), *home.glob(f"elsewhere/{inboxes}")]
         return "\n".join(path.read_text() for path in found)
+
+    @property
+    def gate(self) -> Path:
+        """As long as this file is not there, tasks of ``waiting`` go on."""
+        return self.path / "gate"
+
+    def waiting(self, name: str) -> dict[str, Any]:
+        """A task whose turn ends when the gate is opened."""
+        return work(name, f'run: "until test -e {self.gate}; do sleep 0.05; done"')
+
+    def wait_turn(self, task: str) -> None:
+        """Wait until the agent is at a task."""
+
+        def runs() -> bool:
+            attempts = self.task(task).get("attempts") or [{}]
+            return "turnStartedAt" in attempts[-1]
+
+        self.wait(runs, f"the turn of {task}")
 
 
 @pytest.fixture

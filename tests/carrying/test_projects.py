@@ -71,12 +71,13 @@ def test_killed_between_the_steps_of_a_carriage(lab, point):
 
 
 def test_workers_elsewhere_and_here_share_a_project(lab):
-    lab.provider = "slurm"
+    lab.kind = "slurm"
     repository = lab.repository()
     lab.start()
+    lab.apply(far(replicas=1), swarm("near", replicas=1))
+    for name in ("far", "near"):
+        lab.wait(lambda name=name: lab.swarm(name).get("readyReplicas") == 1, f"{name} to be ready")
     lab.apply(
-        far(replicas=1),
-        swarm("near", replicas=1),
         project(
             workers=[{"swarm": "far"}, {"swarm": "near"}],
             tasks=[
@@ -103,9 +104,10 @@ def test_workers_elsewhere_and_here_share_a_project(lab):
 def test_cut_off_while_the_work_is_to_come_home(lab):
     repository = lab.repository()
     lab.start()
-    lab.apply(swarm(replicas=1), project(tasks=[work("a", "sleep: 1.0")]))
-    lab.wait(lambda: lab.task("demo.a").get("phase") == "Running" and lab.mail(), "the turn")
+    lab.apply(swarm(replicas=1), project(tasks=[lab.waiting("a")]))
+    lab.wait_turn("demo.a")
     lab.cut.touch()
+    lab.gate.touch()
     unknown = lab.wait(
         lambda: lab.condition("Task", "demo.a", "BranchDurable").get("reason") == "ConnectionLost",
         "nothing to be concluded",
@@ -124,10 +126,11 @@ def test_cut_off_while_the_work_is_to_come_home(lab):
 def test_a_branch_that_somebody_moved_is_left_alone(lab):
     repository = lab.repository()
     lab.start()
-    lab.apply(swarm(replicas=1), project(tasks=[work("a", "sleep: 1.5")]))
-    lab.wait(lambda: lab.task("demo.a").get("phase") == "Running" and lab.mail(), "the turn")
+    lab.apply(swarm(replicas=1), project(tasks=[lab.waiting("a")]))
+    lab.wait_turn("demo.a")
     theirs = lab.commit(repository, {"theirs.txt": "x"})
     git("-C", str(repository), "update-ref", "refs/heads/codeswarm/demo/a", theirs)
+    lab.gate.touch()
     lab.wait_phase("Task", "demo.a", "Failed")
     assert lab.task("demo.a")["reason"] == "BranchNotOurs"
     found = refs(repository)
@@ -202,9 +205,10 @@ def test_a_project_goes_and_takes_its_stores_along(lab):
 def test_a_swarm_waits_for_the_last_work_to_come_home(lab):
     repository = lab.repository()
     lab.start()
-    lab.apply(swarm(replicas=1), project(tasks=[work("a", "sleep: 1.0")]))
-    lab.wait(lambda: lab.task("demo.a").get("phase") == "Running" and lab.mail(), "the turn")
+    lab.apply(swarm(replicas=1), project(tasks=[lab.waiting("a")]))
+    lab.wait_turn("demo.a")
     lab.cut.touch()
+    lab.gate.touch()
     lab.delete("Swarm", "builders")
     lab.wait(
         lambda: lab.condition("Swarm", "builders", "Ready").get("reason") == "BringingHome",
@@ -240,9 +244,10 @@ def test_a_store_that_no_swarm_leads_to_any_more_is_named(lab):
 def test_work_of_a_worker_that_died_after_its_push_comes_home(lab):
     repository = lab.repository()
     lab.start()
-    lab.apply(swarm(replicas=1), project(tasks=[work("a", "sleep: 1.0")]))
-    lab.wait(lambda: lab.task("demo.a").get("phase") == "Running" and lab.mail(), "the turn")
+    lab.apply(swarm(replicas=1), project(tasks=[lab.waiting("a")]))
+    lab.wait_turn("demo.a")
     lab.cut.touch()  # so that the attempt is not settled before the worker dies
+    lab.gate.touch()
     lab.wait(
         lambda: lab.condition("Task", "demo.a", "BranchDurable").get("status") == "Unknown",
         "the end of the turn",
