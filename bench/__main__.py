@@ -15,6 +15,7 @@ FULL: tuple[tuple[str, ...], ...] = (
     ("bench.idle",),
     ("bench.scale",),
     ("bench.agents",),
+    ("bench.slurm",),
     ("bench.kube",),
 )
 QUICK: tuple[tuple[str, ...], ...] = (
@@ -25,6 +26,7 @@ QUICK: tuple[tuple[str, ...], ...] = (
     ("bench.idle", "--workers", "20", "--seconds", "10"),
     ("bench.scale", "--small", "100", "--large", "400"),
     ("bench.agents", "--rounds", "2", "--turns", "5", "--workers", "2"),
+    ("bench.slurm", "--prompts", "10", "--launch", "8", "--many", "16", "--minutes", "0.5"),
     ("bench.kube", "--quick"),
 )
 
