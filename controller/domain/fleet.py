@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 LIVE = frozenset({"Idle", "Busy"})
+COMING = frozenset({"Launching", "Starting"})
 LOST = "Lost"
 LOST_MESSAGES = 5
 """So many rows keep their message: they mostly say the same, and a status is to stay small."""
@@ -175,7 +176,7 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
         return
     if now_seen.leaving and entry.phase not in LEAVING:
         entry = replace(entry, phase="Draining", reason=now_seen.leaving, handle=handle)
-    if entry.phase in ("Launching", "Starting"):
+    if entry.phase in COMING:
         entry = replace(_coming(plan, entry, now_seen, limits, now), handle=handle)
     if entry.phase in LIVE:
         if now_seen.stale:
@@ -261,7 +262,7 @@ def _in_vain(entry: Entry, now_seen: Seen, now: float) -> bool:
 def _soon(entry: Entry, now_seen: Seen, now: float) -> bool:
     if entry.phase == "Draining":
         return not now_seen.busy
-    if entry.phase in ("Launching", "Starting"):
+    if entry.phase in COMING:
         return now - entry.launched_at < PATIENCE_SECONDS
     return entry.phase == "Stopping"
 

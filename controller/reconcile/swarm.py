@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from controller.domain.fleet import LOST, Entry, FleetPlan, Limits, plan_fleet
+from controller.domain.fleet import COMING, LOST, Entry, FleetPlan, Limits, plan_fleet
 from controller.reconcile.budget import halted
 from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of
@@ -89,7 +89,7 @@ class SwarmReconciler:
 
     async def _refuse(self, key: Key, obj: Resource, problem: Problem) -> float | None:
         """The world or the spec must be put right first; live workers are only minded."""
-        want = held(obj)
+        want = held(self._ctx, obj)
         if want is not None and want.provider in self._ctx.providers and entries_of(obj):
             return await self._converge(key, obj, want, problem)
         await self._ctx.write_status(obj, refusal(self._ctx, obj, problem))
@@ -99,16 +99,14 @@ class SwarmReconciler:
 
     async def _move(self, key: Key, obj: Resource, want: Launchable) -> float | None:
         """Its workers shall live elsewhere: all leave the old place before the first at the new."""
-        old = place_of(obj)
-        there = replace(
-            want,
-            parameters=old,
-            effective={**want.effective, "provider": {want.provider: dict(old)}},
-            allowed=0,
-        )
+        kind, old = place_of(self._ctx, obj)
+        provider = self._ctx.providers.get(kind)
+        if provider is None:
+            return await self._converge(key, obj, want)
         if entries_of(obj):
+            effective = {**want.effective, "provider": {kind: dict(old)}}
+            there = replace(want, provider=kind, parameters=old, effective=effective, allowed=0)
             return await self._converge(key, obj, there)
-        provider = self._ctx.providers[want.provider]
         try:
             handle = self._ctx.handle_to(obj, old)
             jobs = await observe(provider, handle)
@@ -140,9 +138,9 @@ class SwarmReconciler:
         except ProviderError as error:
             return await self._unreachable(key, obj, error, problem)
         now = self._ctx.clock.now()
-        for job in [e.job for e in entries if e.job in jobs and e.phase != LOST]:
-            if jobs[job].state is JobState.ENDED:
-                await provider.flush(job)  # its last words say why
+        for entry in entries:
+            if entry.job in jobs and self._must_be_read(entry, jobs[entry.job], want, now):
+                await provider.flush(entry.job)
         self._credentials.look(key, want, entries, jobs, accepted=problem is None)
         room = allowed(self._ctx, obj, want.provider)
         want = replace(want, allowed=min(want.allowed, room))
@@ -162,6 +160,15 @@ class SwarmReconciler:
         await self._actor.act(stored, handle, provider, want, plan=plan, jobs=jobs)
         await self._outboxes.end_strays(handle, provider)
         return self._next_look(key, plan, want, now)
+
+    def _must_be_read(self, entry: Entry, job: JobStatus, want: Launchable, now: float) -> bool:
+        """Whether what a worker has said so far decides what becomes of it now."""
+        if job.state is JobState.ENDED:
+            return entry.phase != LOST  # its last words say why
+        # Nobody may have listened for long: it may have become ready in time.
+        late = now - entry.launched_at > want.hard_timeout
+        unheard = not self._ctx.turns.worker(entry.job).ready
+        return job.state is JobState.RUNNING and entry.phase in COMING and late and unheard
 
     def _plan(
         self,

@@ -11,6 +11,7 @@ from controller.reconcile.contact import Contact, observe
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.places import leave, unsettled
+from controller.reconcile.swarm_spec import place_of
 from controller.reconcile.swarm_status import FINALIZER, entries_of
 from controller.resources.effective import effective
 from controller.store.base import Key, Resource, key_of
@@ -49,7 +50,7 @@ class SwarmEnd:
         if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
             return None
         spec = (obj.get("status") or {}).get("effective") or effective(obj["spec"], None)
-        name, parameters = next(iter((spec.get("provider") or {}).items()), ("", {}))
+        name, parameters = place_of(self._ctx, obj)
         provider = providers.get(name)
         if provider is None:
             await self._release(obj)
@@ -74,6 +75,7 @@ class SwarmEnd:
         jobs = await observe(provider, handle)
         running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
         await self._read(obj, handle, provider, jobs, running)
+        await self._reached(obj, provider, parameters)
         if running:
             return await self._wind_down(obj, spec, provider, handle, running)
         await provider.stop(handle, [j.job for j in jobs], force=True)
@@ -119,12 +121,28 @@ class SwarmEnd:
         alive = {j.job for j in running}
         entries = [e for e in entries_of(obj) if e.job not in self._ended]
         self._outboxes.attach(obj, handle, provider, entries, {j.job for j in jobs})
+        followed, now = [e.job for e in entries], self._ctx.clock.now()
+        await self._contacts.found(key_of(obj), provider, followed, now=now)
         for entry in entries:
             if entry.job not in alive:
                 await provider.flush(entry.job)
                 self._ended.add(entry.job)
         key = Key("Swarm", handle.namespace, handle.name)
         self._outboxes.publish(key, [e for e in entries if e.job in alive], open=False)
+
+    async def _reached(
+        self, obj: Resource, provider: Provider, parameters: Mapping[str, Any] | None
+    ) -> None:
+        """Say that there is contact (again), and by which way."""
+        status = dict(obj.get("status") or {})
+        writer = ConditionWriter(obj, self._ctx.now())
+        if writer.status_of("ProviderReachable")[0] == "False":
+            writer.set("ProviderReachable", True, "Reachable")
+            status.update(conditions=writer.conditions, reason="Terminating")
+        if status.get("effective"):
+            way = {provider.name: dict(parameters or {})}
+            status["effective"] = {**status["effective"], "provider": way}
+        obj.update(await self._ctx.write_status(obj, status))
 
     async def _mark(self, obj: Resource) -> Resource:
         status = dict(obj.get("status") or {})

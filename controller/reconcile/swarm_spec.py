@@ -61,15 +61,9 @@ class Launchable:
 
 def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
     """Resolve a Swarm, or say exactly what is missing."""
-    spec = obj["spec"]
-    class_spec = None
-    name = spec.get("className")
-    if name:
-        found = ctx.store.get(sibling(obj, "SwarmClass", name))
-        if found is None:
-            return Problem("SwarmClassNotFound", f"there is no SwarmClass {name!r} here")
-        class_spec = found["spec"]
-    result = effective(spec, class_spec)
+    result = _settings(ctx, obj)
+    if isinstance(result, Problem):
+        return result
     providers = list((result.get("provider") or {}).items())
     if len(providers) != 1:
         return Problem("ProviderMissing", "neither spec.provider nor the class names a provider")
@@ -84,6 +78,18 @@ def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
             f"provider {provider!r} is not available here (there is: {here})",
         )
     return _launchable(ctx, obj, result, provider, parameters)
+
+
+def _settings(ctx: Context, obj: Resource) -> dict[str, Any] | Problem:
+    """What the swarm, its class and the built-in defaults say."""
+    class_spec = None
+    name = obj["spec"].get("className")
+    if name:
+        found = ctx.store.get(sibling(obj, "SwarmClass", name))
+        if found is None:
+            return Problem("SwarmClassNotFound", f"there is no SwarmClass {name!r} here")
+        class_spec = found["spec"]
+    return effective(obj["spec"], class_spec)
 
 
 def _launchable(
@@ -131,17 +137,17 @@ def _launchable(
     )
 
 
-def held(obj: Resource) -> Launchable | None:
+def held(ctx: Context, obj: Resource) -> Launchable | None:
     """A swarm as it was last resolved: enough to mind its workers, not to start any."""
     status = obj.get("status") or {}
-    known = status.get("effective") or {}
-    provider, parameters = next(iter((known.get("provider") or {}).items()), ("", {}))
+    provider, parameters = place_of(ctx, obj)
     if not provider:
         return None
+    known = {**status["effective"], "provider": {provider: dict(parameters)}}
     return Launchable(
         effective=known,
         provider=provider,
-        parameters=parameters or {},
+        parameters=parameters,
         replicas=obj["spec"].get("replicas", 1),
         allowed=obj["spec"].get("replicas", 1),
         hash="",
@@ -154,23 +160,39 @@ def held(obj: Resource) -> Launchable | None:
     )
 
 
-PLACE = ("loginHost", "user", "region", "workspaceRoot")
+HOST = ("loginHost", "user", "region")
+PLACE = (*HOST, "workspaceRoot")
 """Parameters that say where workers live: with others, those that run would not be found."""
 
 
-def place_of(obj: Resource) -> Mapping[str, Any]:
-    """The provider's parameters with which the swarm's workers were started."""
-    known = (obj.get("status") or {}).get("effective") or {}
-    return next(iter((known.get("provider") or {}).values()), None) or {}
+def place_of(ctx: Context, obj: Resource) -> tuple[str, Mapping[str, Any]]:
+    """The provider, and its parameters, with which the swarm's workers are found.
+
+    Where they live is what they were started with.  How that is reached is what spec and class say
+    now, as long as they speak of the same host: its key may be another one since.
+
+    Returns: an empty name for a swarm that has not been resolved yet.
+    """
+    kind, known = _provider_of((obj.get("status") or {}).get("effective") or {})
+    settings = _settings(ctx, obj)
+    now_kind, now = ("", {}) if isinstance(settings, Problem) else _provider_of(settings)
+    if now_kind != kind or any(known.get(name) != now.get(name) for name in HOST):
+        return kind, known
+    there = {name: value for name, value in known.items() if name not in WAYS_IN}
+    return kind, there | {name: value for name, value in now.items() if name in WAYS_IN}
+
+
+def _provider_of(settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:
+    kind, parameters = next(iter((settings.get("provider") or {}).items()), ("", {}))
+    return kind, parameters or {}
 
 
 def placed_elsewhere(obj: Resource, want: Launchable) -> bool:
     """Whether workers may live where ``want`` does not look for them."""
-    known = (obj.get("status") or {}).get("effective") or {}
-    if want.provider not in (known.get("provider") or {}):
+    kind, old = _provider_of((obj.get("status") or {}).get("effective") or {})
+    if not kind:
         return False
-    old = place_of(obj)
-    return any(old.get(name) != want.parameters.get(name) for name in PLACE)
+    return kind != want.provider or any(old.get(n) != want.parameters.get(n) for n in PLACE)
 
 
 def allowed(ctx: Context, obj: Resource, provider: str) -> int:

@@ -177,7 +177,8 @@ def refusal(ctx: Context, obj: Resource, problem: Problem) -> dict[str, Any]:
     """The status of a swarm that is not accepted and has no workers."""
     status = dict(obj.get("status") or {})
     writer = ConditionWriter(obj, ctx.now())
-    for type in ("ProviderReachable", "RolledOut", "QuotaAvailable", "WithinBudget"):
+    writer.set("ProviderReachable", None, "NotAccepted", "")  # nobody asks it any more
+    for type in ("RolledOut", "QuotaAvailable", "WithinBudget"):
         if writer.missing(type):
             writer.set(type, None, "NotAccepted", "")
     status["observedGeneration"] = obj["metadata"]["generation"]

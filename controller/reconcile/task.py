@@ -11,7 +11,12 @@ from controller.reconcile.clock import seconds_of, stamp
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.dispatch import deliver
 from controller.reconcile.infos import FINISHED, TaskInfo
-from controller.reconcile.interrupts import Interrupter, wanted_interrupt
+from controller.reconcile.interrupts import (
+    FROZEN_SECONDS,
+    Interrupter,
+    stands_still,
+    wanted_interrupt,
+)
 from controller.reconcile.pricing import merge_usage, newly_priced
 from controller.reconcile.prompts import PromptGroup
 from controller.reconcile.questions import confirm_answers, ensure_approvals, show_waiting
@@ -108,6 +113,8 @@ class TaskReconciler:
         turn = ctx.turns.turns.get(attempt["injectionId"])
         gone, leaving = self._worker_gone(info, attempt), ""
         if not gone and not self._known(info):
+            if self._is_silent(info, attempt):
+                return await self._say_unheard(obj)
             return 1.0  # a refused turn could not be laid to its credential yet
         if gone and (turn is None or turn.complete is None):
             recalled, leaving = self._recall(info, attempt)
@@ -164,8 +171,17 @@ class TaskReconciler:
         self, obj: Resource, info: TaskInfo, attempt: dict[str, Any]
     ) -> float | None:
         """Without contact it cannot be delivered, nor known whether it was: contact comes back."""
-        if self._ctx.world.silence_of(info.key.namespace, attempt["swarm"]) is None:
-            return await self._redeliver(obj, info, attempt)
+        if self._is_silent(info, attempt):
+            return await self._say_unheard(obj)
+        if stands_still(self._ctx, info, attempt):
+            return FROZEN_SECONDS  # it cannot answer, by no fault of its own
+        return await self._redeliver(obj, info, attempt)
+
+    def _is_silent(self, info: TaskInfo, attempt: Mapping[str, Any]) -> bool:
+        return self._ctx.world.silence_of(info.key.namespace, attempt["swarm"]) is not None
+
+    async def _say_unheard(self, obj: Resource) -> float | None:
+        """What is known of an attempt without contact; that it is long, and contact, ask again."""
         status = dict(obj["status"])
         task_conditions(self._ctx, obj, status)
         await self._ctx.write_status(obj, status)

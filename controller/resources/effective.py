@@ -7,6 +7,7 @@ go together: the Swarm's choice replaces that of the class.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
@@ -148,9 +149,12 @@ def _copy(value: Any) -> Any:
 def for_status(result: Mapping[str, Any]) -> dict[str, Any]:
     """Effective settings as ``status.effective`` may show them.
 
-    Of ``env`` the names and sources, never a value; long texts are cut.
+    Of ``env`` the names and sources, never a value; long texts are cut, but for the provider's:
+    workers are reached by them (``knownHosts``).
     """
     shown: dict[str, Any] = _shortened(result)
+    if "provider" in result:
+        shown["provider"] = copy.deepcopy(result["provider"])
     agent = shown.get("agent", {})
     if "env" in agent:
         agent["env"] = [{k: v for k, v in item.items() if k != "value"} for item in agent["env"]]

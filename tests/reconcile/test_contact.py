@@ -11,6 +11,20 @@ from tests.lab import project, prompt, swarm, work
 SLURM = {"slurm": {"loginHost": "login", "workspaceRoot": "/shared"}}
 KEYED = {"slurm": {**SLURM["slurm"], "sshKeyFrom": {"secretKeyRef": {"name": "ssh", "key": "id"}}}}
 
+LONG = "\n".join(f"host{n} ssh-ed25519 {'A' * 68}" for n in range(40))
+
+
+def reached(**more):
+    """A provider block with another way in."""
+    return {"slurm": {**SLURM["slurm"], **more}}
+
+
+def swarm_class(name, provider):
+    return {
+        "apiVersion": "codeswarm.dev/v1alpha1", "kind": "SwarmClass",
+        "metadata": {"name": name}, "spec": {"provider": provider},
+    }  # fmt: skip
+
 
 def secret(text="key"):
     return {
@@ -289,5 +303,97 @@ def test_another_way_in_replaces_nobody_and_another_place_does(play):
         assert rig.swarm()["incarnations"] == 1
         rig.apply(swarm(replicas=1, provider={"slurm": {**SLURM["slurm"], "partition": "big"}}))
         await rig.until(lambda: rig.swarm()["incarnations"] == 2, "another worker")
+
+    play(scenario)
+
+
+def test_a_restart_does_not_keep_it_from_being_unknown(play):
+    async def scenario(rig):
+        rig.cluster.turn_seconds = 100_000
+        rig.apply(swarm(replicas=1, provider=SLURM), project(tasks=[work("a")]))
+        await rig.until(lambda: attempt(rig, "demo.a").get("turnStartedAt"), "the turn")
+        rig.cluster.cut = True
+        await rig.pass_time(60)
+        await rig.crash()
+        rig.start()
+        await rig.until(
+            lambda: rig.condition("Task", "demo.a", "Running")["status"] == "Unknown",
+            "it to be said",
+            200,
+        )
+        await rig.until(
+            lambda: rig.condition("Project", "demo", "Complete")["status"] == "Unknown",
+            "it to be said",
+            20,
+        )
+
+    play(scenario)
+
+
+def test_a_long_list_of_known_hosts_is_used_whole(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1, provider=reached(knownHosts=LONG)), prompt("p"))
+        await rig.phase("Task", "p", "Succeeded")
+        handle = rig.ctx.handle_of(next(iter(rig.ctx.world.swarms)))[0]
+        assert handle.parameters["knownHosts"] == LONG
+        rig.cluster.handles.clear()
+        rig.delete("Swarm", "builders")
+        await rig.until(lambda: rig.get("Swarm", "builders") is None, "its end")
+        assert all(h.parameters["knownHosts"] == LONG for h in rig.cluster.handles)
+
+    play(scenario)
+
+
+def test_a_deleted_swarm_is_reached_by_the_way_that_spec_says_now(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1, provider=reached(knownHosts="old key")))
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
+        rig.cluster.cut = True
+        await rig.pass_time(30)
+        rig.delete("Swarm", "builders")
+        await rig.pass_time(30)
+        rig.patch("Swarm", "builders", provider=reached(knownHosts="new key"))
+        rig.cluster.cut = False
+        rig.cluster.handles.clear()
+        await rig.until(lambda: rig.get("Swarm", "builders") is None, "its end")
+        assert {h.parameters["knownHosts"] for h in rig.cluster.handles} == {"new key"}
+
+    play(scenario)
+
+
+def test_contact_with_a_swarm_that_is_deleted_returns_too(play):
+    async def scenario(rig):
+        rig.cluster.turn_seconds = 100_000
+        spec = swarm(replicas=1, provider=SLURM, termination={"gracePeriodSeconds": 3000})
+        rig.apply(spec, prompt("p"))
+        await rig.until(lambda: attempt(rig, "p").get("turnStartedAt"), "the turn")
+        rig.cluster.cut = True
+        await rig.pass_time(30)
+        rig.delete("Swarm", "builders")
+        await rig.pass_time(300)
+        assert rig.condition("Task", "p", "Running")["status"] == "Unknown"
+        rig.cluster.cut = False
+        await rig.pass_time(6)
+        assert rig.condition("Swarm", "builders", "ProviderReachable")["status"] == "True"
+        assert rig.condition("Task", "p", "Running")["status"] == "True"
+        rig.patch("Task", "p", cancel=True)
+        await rig.phase("Task", "p", "Cancelled", seconds=10)
+
+    play(scenario)
+
+
+def test_a_class_of_another_kind_moves_its_workers(play):
+    async def scenario(rig):
+        rig.apply(swarm_class("one", {"local": {}}), swarm_class("two", SLURM))
+        spec = swarm(replicas=1)
+        del spec["spec"]["provider"]
+        spec["spec"]["className"] = "one"
+        rig.apply(spec)
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
+        spec["spec"]["className"] = "two"
+        rig.apply(spec)
+        await rig.until(rig.cluster.live, "a worker there")
+        await rig.pass_time(30)
+        assert not rig.provider.live()
 
     play(scenario)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from providers.base import JobState
 from tests.lab import prompt, swarm
+from tests.reconcile.test_contact import SLURM, attempt
 
 
 def wait_in_line(rig, *reasons):
@@ -100,5 +101,52 @@ def test_one_that_stands_still_is_given_nothing(play):
         assert not rig.task("p").get("attempts")
         job.suspended = False
         await rig.phase("Task", "p", "Succeeded")
+
+    play(scenario)
+
+
+def test_a_worker_that_came_while_nobody_could_listen_stays(play):
+    async def scenario(rig):
+        rig.cluster.boot_seconds = 300
+        rig.apply(swarm(replicas=1, provider=SLURM))
+        await rig.until(lambda: rig.cluster.jobs, "a job")
+        await rig.pass_time(60)
+        rig.cluster.cut = True
+        await rig.pass_time(4000)
+        rig.cluster.cut = False
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker", 20)
+        assert rig.swarm()["incarnations"] == 1
+        assert not rig.reasons()["WorkerLost"]
+
+    play(scenario)
+
+
+def test_a_worker_that_came_while_no_controller_ran_stays(play):
+    async def scenario(rig):
+        rig.cluster.boot_seconds = 300
+        rig.apply(swarm(replicas=1, provider=SLURM))
+        await rig.until(lambda: rig.cluster.jobs, "a job")
+        await rig.pass_time(60)
+        await rig.crash()
+        await rig.pass_time(4000)
+        rig.start()
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker", 20)
+        assert rig.swarm()["incarnations"] == 1
+        assert not rig.reasons()["WorkerLost"]
+
+    play(scenario)
+
+
+def test_a_worker_suspended_before_it_could_answer_is_let_be(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1, provider=SLURM))
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
+        (job,) = rig.cluster.live()
+        job.suspended = job.frozen = True
+        rig.apply(prompt("p"))
+        await rig.until(lambda: attempt(rig, "p").get("state") == "Assigned", "the intent")
+        await rig.pass_time(600)
+        assert job.alive
+        assert not rig.reasons()["Interrupting"]
 
     play(scenario)
