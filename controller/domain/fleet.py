@@ -155,9 +155,9 @@ def plan_fleet(
             _scale_up(plan, desired, spec_hash, prefix, now)
     plan.entries.sort(key=lambda e: (e.index, e.job))
     plan.soon = any(_soon(e, seen.get(e.job, NOT_SEEN), now) for e in plan.entries)
-    plan.drain = [
-        e.job for e in plan.entries if e.phase == "Draining" and not seen.get(e.job, NOT_SEEN).busy
-    ]
+    leaving = [e.job for e in plan.entries if e.phase == "Draining"]
+    views = {job: seen.get(job, NOT_SEEN) for job in leaving}
+    plan.drain = [job for job in leaving if views[job] != NOT_SEEN and not views[job].busy]
     return plan
 
 

@@ -54,8 +54,9 @@ class Actor:
         if plan.kill or ended or extras.running:
             await provider.stop(handle, [*plan.kill, *ended, *extras.running], force=True)
         settled = [j for j in plan.drained if j in jobs and j not in self._ctx.world.open_jobs]
-        if settled or extras.old:
-            await provider.remove(handle, settled + extras.old)
+        unseen = [j for j in ended if j not in jobs]  # what was made ready for them, if anything
+        if settled or unseen or extras.old:
+            await provider.remove(handle, settled + unseen + extras.old)
         await self._drain(handle, provider, plan)
         if plan.launch:
             await self._launch(obj, handle, provider, want, plan)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from providers.base import JobState
+from providers.base import JobState, ProviderError
 from tests.lab import prompt, swarm
 from tests.reconcile.test_contact import SLURM, attempt
 
@@ -148,5 +148,26 @@ def test_a_worker_suspended_before_it_could_answer_is_let_be(play):
         await rig.pass_time(600)
         assert job.alive
         assert not rig.reasons()["Interrupting"]
+
+    play(scenario)
+
+
+def test_what_was_made_ready_for_workers_that_never_came_goes(play):
+    async def scenario(rig):
+        asked, remove = [], rig.cluster.remove
+
+        async def noted(swarm, jobs=None):
+            asked.extend(jobs or ())
+            await remove(swarm, jobs)
+
+        rig.cluster.remove = noted
+        rig.cluster.launch_error = ProviderError("PartitionNotFound", "no such partition")
+        rig.apply(swarm(replicas=2, provider=SLURM))
+        await rig.until(lambda: rig.swarm().get("workers"), "the intent")
+        first = {row["job"] for row in rig.swarm()["workers"]}
+        rig.apply(swarm(replicas=2, provider={"slurm": {**SLURM["slurm"], "partition": "big"}}))
+        await rig.until(lambda: first <= set(asked), "their folders to go")
+        reasons = rig.reasons()
+        assert set(reasons) <= {"PartitionNotFound"}, "nobody is told to leave who never came"
 
     play(scenario)
