@@ -48,7 +48,10 @@ class Loop:
         self._config = config
         self._runtime = runtime
         masker = Masker(config.secrets)
-        self._outbox = Outbox(config.outbox, config.job, config.node, config.hint, masker)
+        shared = bool(config.poll_seconds)
+        self._outbox = Outbox(
+            config.outbox, config.job, config.node, config.hint, masker, shared=shared
+        )
         history = self._outbox.history
         self._unfinished = sorted(history.started - history.completed)
         system = f"{config.job}.system"

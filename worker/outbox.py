@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,6 +18,7 @@ from worker.masking import Masker
 
 _SEQ = re.compile(rb'\{"seq":(\d{1,18}),')
 _CHUNK = 1 << 20
+_CANNOT_SYNC = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP)
 _encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
@@ -40,6 +42,9 @@ class Outbox:
         job, node: go into every record.
         hint: FIFO that gets ``<job>\\n`` after every write, or None.
         masker: takes secrets out of every record but ``task_complete``, which says what git says.
+        shared: the file is read on other hosts.  Every flush then waits until it is on disk: a
+            network file system may keep what was written to itself until then, and for half a
+            minute (nfs(5), close-to-open consistency), and loses it with this host.
     """
 
     def __init__(
@@ -49,7 +54,11 @@ class Outbox:
         node: str,
         hint: Path | None = None,
         masker: Masker | None = None,
+        *,
+        shared: bool = False,
     ) -> None:
+        self._shared = shared
+        self._unsynced = False
         self._masker = masker or Masker()
         self._names = f'"job_id":{_encode(job)},"node_id":{_encode(node)}'
         self._hint = hint
@@ -80,7 +89,7 @@ class Outbox:
     @property
     def pending(self) -> bool:
         """Whether records wait for a ``flush``."""
-        return bool(self._pending)
+        return bool(self._pending) or self._unsynced
 
     def flush(self) -> None:
         """Write all that waits, with one write; on failure it waits on.
@@ -88,7 +97,7 @@ class Outbox:
         Raises: OSError (disk full, ...).
         """
         with self._lock:
-            if not self._pending:
+            if not self._pending and not self._unsynced:
                 return
             while self._pending:
                 end = os.fstat(self._handle).st_size
@@ -97,8 +106,22 @@ class Outbox:
                 written = os.write(self._handle, self._pending)
                 self._end = end + written
                 del self._pending[:written]
+                self._unsynced = self._shared
+        if self._unsynced:
+            self._unsynced = False
+            self._sync()
         if self._hint is not None:
             poke(self._hint, self._word)
+
+    def _sync(self) -> None:
+        """Have what was written seen elsewhere; others may emit meanwhile."""
+        try:
+            os.fdatasync(self._handle)
+        except OSError as error:
+            if error.errno in _CANNOT_SYNC:
+                return
+            self._unsynced = True
+            raise
 
     def close(self) -> None:
         """Write what can be written, and close."""

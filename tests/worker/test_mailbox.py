@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -159,3 +160,42 @@ def test_what_is_no_fifo_is_replaced_by_one(tmp_path: Path) -> None:
     reader = open_wake(tmp_path / "wake")
     assert poke(tmp_path / "wake", b".")
     os.close(reader)
+
+
+def test_what_other_hosts_read_is_on_disk_before_a_flush_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    broken: list[OSError] = []
+
+    def fdatasync(handle: int) -> None:
+        if broken:
+            raise broken.pop()
+        synced.append(os.fstat(handle).st_size)
+
+    monkeypatch.setattr("worker.outbox.os.fdatasync", fdatasync)
+    alone = Outbox(tmp_path / "alone", "job", "node")
+    alone.emit("usage", {})
+    alone.flush()
+    assert synced == []
+    path = tmp_path / "out"
+    outbox = Outbox(path, "job", "node", shared=True)
+    outbox.flush()
+    assert synced == []
+    outbox.emit("usage", {})
+    outbox.flush()
+    outbox.flush()
+    assert synced == [path.stat().st_size]
+    broken.append(OSError(errno.EDQUOT, "quota"))
+    outbox.emit("usage", {})
+    with pytest.raises(OSError, match="quota"):
+        outbox.flush()
+    assert outbox.pending, "it is not known to be there"
+    outbox.flush()
+    assert synced[1:] == [path.stat().st_size] and not outbox.pending
+    broken.append(OSError(errno.EINVAL, "no such thing here"))
+    outbox.emit("usage", {})
+    outbox.flush()
+    assert not outbox.pending
+    for one in (alone, outbox):
+        one.close()
