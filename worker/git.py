@@ -11,13 +11,14 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.environ import clean_environ
 from worker.errors import TurnError
-from worker.scope import TurnScope
+from worker.scope import Finished, TurnScope
 
 FIXED = {
     "GIT_ALLOW_PROTOCOL": "file:git:ssh:http:https",
@@ -116,7 +117,9 @@ class Git:
         ok: Sequence[int] = (0,),
         env: Mapping[str, str] | None = None,
     ) -> GitResult:
-        """Run ``git <args>``.
+        """Run ``git <args>``; once more where somebody else has ended it by SIGTERM.
+
+        A batch system sends that to all of a job's processes, also to those that save its work.
 
         Args:
             args: command and arguments; what comes from outside stands after ``--`` or is a hash.
@@ -125,18 +128,23 @@ class Git:
 
         Raises: GitError; Interrupted; TurnError (infrastructure) if there is no git.
         """
+        done = self._once(args, env)
+        if done.exit_code == -signal.SIGTERM:
+            done = self._once(args, env)
+        errors = done.errors.decode("utf-8", "replace")
+        if done.exit_code not in ok:
+            raise GitError(args[0], done.exit_code, errors)
+        return GitResult(done.exit_code, done.output, errors)
+
+    def _once(self, args: Sequence[str], env: Mapping[str, str] | None) -> Finished:
         try:
-            done = self.scope.run(
+            return self.scope.run(
                 [_program(self._env.get("PATH")), *args],
                 env={**self._env, **env} if env else self._env,
                 cwd=Path("/"),
             )
         except FileNotFoundError:
             raise TurnError("infrastructure", "git is not installed on this node") from None
-        errors = done.errors.decode("utf-8", "replace")
-        if done.exit_code not in ok:
-            raise GitError(args[0], done.exit_code, errors)
-        return GitResult(done.exit_code, done.output, errors)
 
     def with_dir(self, git_dir: Path) -> Git:
         """The same turn's git in another (bare) git folder."""

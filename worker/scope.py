@@ -69,6 +69,7 @@ class TurnScope:
         self._agent_done = False
         self._save_by: float | None = None
         self._saving = False
+        self._order = ""
 
     def agent_done(self) -> None:
         """The agent has done its part: what only keeps it from spending more ends nothing now."""
@@ -98,6 +99,8 @@ class TurnScope:
             if save_by is None:
                 self._save_by = None
             else:
+                self._order = self._order or reason
+                self._changed.notify_all()
                 earlier = self._save_by
                 self._save_by = save_by if earlier is None else min(save_by, earlier)
                 if self._agent_done or self._saving:
@@ -109,6 +112,16 @@ class TurnScope:
         watcher()
         if self._spawned:
             kill_descendants(self._spared())
+
+    def order(self, seconds: float) -> str:
+        """Why the worker must leave, if it is told so by now or within so many seconds; or nothing.
+
+        A batch system that ends a job tells all of its processes at once: the end of one that the
+        turn has started may be seen before the order itself.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: bool(self._order), seconds)
+            return self._order
 
     def save(self) -> bool:
         """Let the interrupted turn start processes once more, to save its work; whether it may.

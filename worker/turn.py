@@ -27,6 +27,10 @@ if TYPE_CHECKING:  # slow to load, and not needed for prompts without a reposito
 
 MAX_ANSWER_BYTES = 64 << 10
 MAX_TRACE_CHARS = 64 << 10
+ORDER_SECONDS = 0.3
+"""So long after a failure an order to leave is taken for its cause."""
+_BLAMED = frozenset({"task", "infrastructure"})
+"""Classes of failures that may come of processes that somebody has ended."""
 CAPTURE_VARIABLE = "CODESWARM_CAPTURE_ALL_SESSION"
 
 
@@ -112,6 +116,12 @@ class Turns:
         except Exception as error:
             complain(traceback.format_exc())
             end = _failed("infrastructure", f"the worker failed: {type(error).__name__}: {error}")
+        if end["status"] == "failed" and end["error"]["class"] in _BLAMED:
+            reason = scope.order(ORDER_SECONDS)
+            if reason:  # what it failed by was most likely ended beside us
+                message = end["error"]["message"]
+                end = interrupted(reason)
+                end["error"]["message"] += f" ({message})"
         swept = scope.sweep()
         if not swept:
             complain("processes of the turn did not end in time")

@@ -6,12 +6,14 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.worker.harness import PATIENCE, Repository, Worker, block, until
+from worker.children import children_of
 
 Make = Callable[..., Worker]
 
@@ -218,3 +220,56 @@ def test_a_half_done_integration_is_kept(worker: Worker, remote: Repository) -> 
     refs = remote.refs()
     assert remote.show(refs["refs/codeswarm/uid-library/1"], "one") == "1"
     assert "refs/heads/codeswarm/greeter/library" not in refs
+
+
+# --- a batch system ends a job: each of its processes gets SIGTERM, in any order ------------------
+
+
+def below(pid: int) -> list[int]:
+    """The processes below one, parents first."""
+    found, waiting = [], [pid]
+    while waiting:
+        children = children_of(waiting.pop())
+        found += children
+        waiting += children
+    return found
+
+
+def end_job(worker: Worker, *, pause: float = 0.05) -> None:
+    """The agent's processes are hit first, and their ends are seen before the worker is told."""
+    assert worker.process is not None
+    for pid in below(worker.process.pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGTERM)
+    time.sleep(pause)
+    os.kill(worker.process.pid, signal.SIGTERM)
+
+
+def test_an_agent_that_is_ended_beside_its_worker_has_not_failed(
+    worker: Worker, remote: Repository
+) -> None:
+    begin(worker, remote, {"run": "echo half > half.txt; touch ready; sleep 1000"})
+    wait_for(worker.repo / "ready")
+    end_job(worker)
+    done = left(worker)
+    assert (done["status"], done["reason"]) == ("interrupted", "Stopped"), done
+    head = remote.refs()["refs/codeswarm/uid-library/1"]
+    assert remote.show(head, "half.txt") == "half"
+
+
+def test_a_push_that_is_ended_beside_its_worker_is_repeated(
+    worker: Worker, remote: Repository, tmp_path: Path
+) -> None:
+    there = tmp_path / "there"
+    hook(remote, f"test -e {there} || {{ touch {there}; sleep 1000; }}")
+    worker.write(remote.work("u.1", block({"write": {"path": "a", "content": "a\n"}})))
+    wait_for(there)
+    end_job(worker)
+    assert left(worker)["status"] == "completed"
+    assert remote.show(remote.refs()["refs/heads/codeswarm/greeter/library"], "a") == "a"
+
+
+def test_what_fails_by_itself_is_a_failure(worker: Worker, remote: Repository) -> None:
+    worker.write(remote.work("u.1", block({"run": "kill -TERM $$"})))
+    done = worker.outcome("u.1")
+    assert (done["status"], done["error"]["class"]) == ("failed", "task")
