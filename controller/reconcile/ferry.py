@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,6 +37,8 @@ REFUSED_SECONDS = 900.0
 """For so long a place is not asked again to clone what it could not."""
 AT_ONCE = 4
 """Results that are brought home at a time: a place takes only so many sessions."""
+PUSH_AGAIN_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Waits between tries: a repository that refuses for some seconds must not cost a whole turn."""
 _PREFIX = ".carried-"
 
 
@@ -151,7 +153,7 @@ class Ferry:
             ProviderError (``RefNotFound``, ...).
         """
         return await self._carriages.result(
-            (route.line, parcel.ref),
+            (route.line, parcel.ref, parcel.head, parcel.branch),
             f"the work from {route.place}",
             lambda: self._carry_home(route, parcel),
             asker,
@@ -171,6 +173,10 @@ class Ferry:
         self._present.pop(line, None)
         self._lines.pop(line, None)
         await stores.discard(swarm, name)
+
+    async def leave_off(self, name: str) -> None:
+        """Carry nothing more of a project whose stores have this name, wherever it goes."""
+        await self._carriages.end(lambda key: isinstance(key, tuple) and key[0][1] == name)
 
     async def close(self) -> None:
         """Leave off whatever is under way: it is begun again by the next controller."""
@@ -201,8 +207,9 @@ class Ferry:
 
     async def _supply(self, route: Route, load: Load) -> None:
         stores, swarm, name = route.stores, route.swarm, route.name
-        self._paths[route.line] = await stores.locate(swarm, name)
-        lacking = await stores.lacking(swarm, name, load.all)
+        with _as_problem(route):
+            self._paths[route.line] = await stores.locate(swarm, name)
+            lacking = await stores.lacking(swarm, name, load.all)
         missing = {commit: ref for commit, ref in load.refs.items() if commit in lacking}
         if load.base in missing and await self._cloned(route, load):
             del missing[load.base]
@@ -237,7 +244,7 @@ class Ferry:
         """
         repositories = self._repositories
         await repositories.hold(route.store, route.url, refs, route.credentials)
-        try:
+        with _as_problem(route):
             tips = await route.stores.tips(route.swarm, route.name)
             async with self._bundle() as bundle:
                 await repositories.pack(route.store, list(refs), tips, bundle)
@@ -251,24 +258,20 @@ class Ferry:
                     bundle.unlink(missing_ok=True)  # it does not have what it said: send all
                     await repositories.pack(route.store, list(refs), (), bundle)
                     await route.stores.put(route.swarm, route.name, bundle, list(refs))
-        except (ProviderUnreachable, OutcomeUnknown):
-            raise
-        except ProviderError as error:
-            raise RepositoryProblem(
-                error.reason, f"the repository cannot be sent to {route.place}: {error}"
-            ) from error
 
     # --- homeward --------------------------------------------------------------------------------
 
     async def _carry_home(self, route: Route, parcel: Parcel) -> str:
         async with self._turns.setdefault(route.place, asyncio.Semaphore(AT_ONCE)):
             at_home = await self._repositories.ref_value(route.url, parcel.ref, route.credentials)
-            if not await self._repositories.held(route.store, [parcel.head]):
-                if at_home == parcel.head:
+            held = bool(await self._repositories.held(route.store, [parcel.head]))
+            if not held and at_home != parcel.head:
+                await self._get(route, parcel)
+            else:
+                if not held:
                     refs = {parcel.head: parcel.ref}
                     await self._repositories.hold(route.store, route.url, refs, route.credentials)
-                else:
-                    await self._get(route, parcel)
+                await self._repositories.check_base(route.store, parcel.head, parcel.base)
         return await self._push(route, parcel, at_home)
 
     async def _get(self, route: Route, parcel: Parcel) -> None:
@@ -296,15 +299,26 @@ class Ferry:
             expected[parcel.branch] = parcel.expected
         elif at_home == parcel.head:
             return ""
-        results = await self._repositories.bring(
-            route.store, route.url, refs, expected, route.credentials
-        )
-        branch = results.get(parcel.branch)
-        for ref, result in results.items():
-            if not result.accepted and not (result is branch and result.stale):
+        branch = None
+        for wait in (*PUSH_AGAIN_SECONDS, None):
+            results = await self._repositories.bring(
+                route.store, route.url, refs, expected, route.credentials
+            )
+            branch = results.get(parcel.branch)
+            refused = [r for r in results.values() if not r.accepted and r is not branch]
+            if branch is not None and not (branch.accepted or branch.stale):
+                refused.append(branch)
+            if not refused:
+                break
+            if wait is None:
                 raise RepositoryProblem(
-                    RepositoryReason.REFUSED, f"{route.url} refuses {ref}: {result.message}"
+                    RepositoryReason.REFUSED,
+                    f"{route.url} refuses {refused[0].ref}: {refused[0].message}",
                 )
+            await asyncio.sleep(wait)
+            expected[parcel.ref] = await self._repositories.ref_value(
+                route.url, parcel.ref, route.credentials
+            )
         if branch is None or branch.accepted:
             return ""
         return (
@@ -317,8 +331,13 @@ class Ferry:
     @asynccontextmanager
     async def _bundle(self) -> AsyncIterator[Path]:
         """A name for a bundle file, in a folder that lives as long."""
-        await asyncio.to_thread(self._prepare)
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
+        try:
+            await asyncio.to_thread(self._prepare)
+            folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=self._folder))
+        except OSError as error:
+            raise RepositoryProblem(
+                RepositoryReason.UNREADABLE, f"{self._folder} cannot be written: {error}"
+            ) from error
         try:
             yield folder / "bundle"
         finally:
@@ -331,3 +350,16 @@ class Ferry:
             self._swept = True
             for left in self._folder.glob(f"{_PREFIX}*"):
                 shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _as_problem(route: Route) -> Iterator[None]:
+    """What a place refuses, it will refuse the next time too; without contact nothing is known."""
+    try:
+        yield
+    except (ProviderUnreachable, OutcomeUnknown):
+        raise
+    except ProviderError as error:
+        raise RepositoryProblem(
+            error.reason, f"the repository cannot be sent to {route.place}: {error}"
+        ) from error

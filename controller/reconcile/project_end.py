@@ -72,6 +72,7 @@ class ProjectEnd:
         Raises: ProviderError.
         """
         name = f"{obj['metadata']['uid']}.git"
+        await self._ctx.ferry.leave_off(name)  # it would make what is removed here again
         await self._ctx.repositories.discard(self._ctx.stores / name)
         for provider in self._ctx.providers.values():
             if provider.stores is None:

@@ -225,8 +225,10 @@ class SwarmEnd:
             await self._release(obj)
             return None
         if ABANDON_ANNOTATION in (obj["metadata"].get("annotations") or {}):
-            jobs = ", ".join(row["job"] for row in (status.get("workers") or ())[:20])
-            left = f"may still be there: {jobs or 'its files'}"
+            rows = status.get("workers") or ()
+            jobs = ", ".join(row["job"] for row in rows[:20])
+            more = f" and {len(rows) - 20} more" if len(rows) > 20 else ""
+            left = f"may still be there: {jobs or 'its files'}{more}"
             text = f"let go without contact ({error}); {left}"
             self._ctx.event(obj, "Abandoned", text, warning=True)
             await self._release(obj)

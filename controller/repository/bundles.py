@@ -168,10 +168,18 @@ async def unpack(store: ObjectStore, bundle: Path, ref: str, commit: str, base: 
         raise _incomplete(f"{ref} cannot be taken in: {detail(result.err)}")
     if not await _complete(store, [commit]):
         raise _incomplete(f"{ref} lacks objects of {commit[:12]}")
-    if not await store.is_ancestor(base, commit):
-        raise _incomplete(f"{ref} ({commit[:12]}) is not based on {base[:12]}")
+    await check_base(store, commit, base)
     kept = await store.run("update-ref", f"{COMMITS}{commit}", commit)
     _expect(kept.code, store, kept.err)
+
+
+async def check_base(store: ObjectStore, commit: str, base: str) -> None:
+    """See that work builds on what its attempt was pinned to.
+
+    Raises: RepositoryProblem (``BundleIncomplete``: it does not).
+    """
+    if not await store.is_ancestor(base, commit):
+        raise _incomplete(f"the work ({commit[:12]}) is not based on {base[:12]}")
 
 
 def _check_header(file: BinaryIO, ref: str, commit: str) -> None:

@@ -169,6 +169,13 @@ class Repositories:
         """
         await bundles.unpack(self._carried(store), bundle, ref, commit, base)
 
+    async def check_base(self, store: Path, commit: str, base: str) -> None:
+        """See that a commit in a store builds on another (see ``bundles.check_base``).
+
+        Raises: RepositoryProblem.
+        """
+        await bundles.check_base(self._carried(store), commit, base)
+
     def _carried(self, store: Path) -> ObjectStore:
         known = self._carried_stores.get(store)
         if known is None:

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -187,6 +188,31 @@ def test_a_place_that_takes_nothing_in_fails_the_attempt_not_the_swarm(trip):
     asyncio.run(once())
 
 
+@pytest.mark.parametrize("call", ["locate", "lacking"])
+def test_a_place_where_git_does_not_work_fails_the_attempt_too(trip, call):
+    async def refuse(*_):
+        raise ProviderError("GitNotFound", "git is not on the PATH of the login host")
+
+    setattr(trip.stores, call, refuse)
+
+    async def once():
+        with pytest.raises(RepositoryProblem) as caught:
+            await trip.send(0)
+        assert caught.value.reason == "GitNotFound"
+
+    asyncio.run(once())
+
+
+def test_a_machine_without_room_is_said(trip):
+    trip.ferry = Ferry(Repositories(), trip.user / "HEAD", trip.woken.append, lambda *_: None)
+
+    async def once():
+        with pytest.raises(RepositoryProblem, match="cannot be written"):
+            await trip.send(0)
+
+    asyncio.run(once())
+
+
 def test_a_place_that_has_less_than_it_says_gets_all(trip):
     async def tips(*_):
         return frozenset(trip.commits[:2])
@@ -270,6 +296,52 @@ def test_a_branch_that_was_moved_is_left_alone_and_the_work_is_safe(trip):
     asyncio.run(home())
 
 
+def hook(trip, text: str) -> None:
+    """Have the user's repository judge each push."""
+    path = trip.user / "hooks" / "pre-receive"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+
+
+def test_a_push_that_is_refused_for_a_moment_costs_no_work(trip, monkeypatch):
+    monkeypatch.setattr(ferry, "PUSH_AGAIN_SECONDS", (0.01, 0.01))
+    hook(trip, "test -e tried && exit 0; touch tried; echo busy >&2; exit 1")
+
+    async def home():
+        parcel = await trip.work()
+        assert await trip.bring(parcel) == ""
+        assert refs(trip.user)[REF] == refs(trip.user)["refs/heads/work"] == parcel.head
+
+    asyncio.run(home())
+
+
+def test_a_push_that_is_always_refused_is_given_up(trip, monkeypatch):
+    monkeypatch.setattr(ferry, "PUSH_AGAIN_SECONDS", (0.01, 0.01))
+    hook(trip, "echo x >> tried; exit 1")
+
+    async def home():
+        parcel = await trip.work()
+        with pytest.raises(RepositoryProblem) as caught:
+            await trip.bring(parcel)
+        assert caught.value.reason == "PushRefused"
+        assert (trip.user / "tried").read_text().count("x") == 3
+
+    asyncio.run(home())
+
+
+def test_a_commit_that_we_have_must_be_based_on_the_pinned_one_too(trip):
+    async def home():
+        await trip.send(0)
+        parcel = await trip.work(2)
+        with pytest.raises(RepositoryProblem) as caught:
+            await trip.bring(replace(parcel, head=trip.commits[0]))
+        assert caught.value.reason == "BundleIncomplete"
+        assert "refs/heads/work" not in refs(trip.user)
+
+    asyncio.run(home())
+
+
 def test_work_that_was_brought_by_a_controller_that_died_is_taken_from_home(trip, tmp_path):
     async def home():
         parcel = await trip.work()
@@ -334,6 +406,28 @@ def test_discarding_ends_what_is_under_way(trip):
         await trip.ferry.close()
 
     asyncio.run(discarded())
+
+
+def test_what_is_under_way_for_a_project_is_left_off_wherever_it_goes(trip):
+    began = asyncio.Event()
+
+    async def hang(*_):
+        began.set()
+        await asyncio.sleep(3600)
+
+    trip.stores.put = hang
+
+    async def left():
+        with pytest.raises(NotYet):
+            await trip.ferry.send(trip.route, trip.load(0), TASKS[0])
+        await began.wait()
+        await trip.ferry.leave_off("other.git")
+        assert list(trip.ours.parent.glob(".carried-*"))
+        await trip.ferry.leave_off("p-uid.git")
+        assert not list(trip.ours.parent.glob(".carried-*"))
+        await trip.ferry.close()
+
+    asyncio.run(left())
 
 
 def test_what_a_killed_controller_left_is_removed(trip):
