@@ -16,7 +16,7 @@ from tests.lab import git, project, prompt, refs, script, work
 from tests.on_slurm.lab import SlurmLab
 
 SEED = 20261126
-SAMPLES = 6
+SAMPLES = 3
 SECONDS = 60.0
 
 
@@ -61,6 +61,23 @@ def test_the_controller_is_killed_at_some_steps(lab: SlurmLab, steps: int, sampl
     lab.start_crashing(1 + int((sample + chosen.random()) / SAMPLES * steps))
     life(lab)
     assert lab.live_jobs() == []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_the_controller_is_killed_at_every_step(
+    cluster: Cluster, steps: int, tmp_path: Path
+) -> None:
+    failed = {}
+    for at in range(1, steps + 1):
+        cluster.clear()
+        with SlurmLab(tmp_path / str(at), cluster) as lab:
+            log = lab.start_crashing(at)
+            try:
+                life(lab)
+            except AssertionError as error:
+                failed[log.read_text().splitlines()[-1]] = str(error)
+    assert not failed
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +195,30 @@ def test_slurmctld_is_restarted_and_killed(lab: SlurmLab) -> None:
     )  # fmt: skip
     finished(lab, repository, [None])
     assert set(lab.jobs("builders")) == jobs
+
+
+def test_what_happened_without_contact_is_taken_over(lab: SlurmLab) -> None:
+    """A requeue by an administrator, and a node that failed while the login host was away."""
+    lab.start()
+    lab.apply(lab.swarm_of(replicas=2))
+    lab.wait_phase("Swarm", "builders", "Running")
+    first = lab.jobs("builders")
+    indices = {row["index"]: job for job, row in first.items()}
+    lab.cluster.slurm.requeue(lab.slurm_id("builders", 0))
+    lab.wait(lambda: indices[0] not in lab.jobs("builders"), "the requeued one's successor")
+    lab.wait_phase("Swarm", "builders", "Running", deadline=SECONDS)
+    assert indices[1] in lab.jobs("builders")
+    node = lab.node_of(lab.slurm_id("builders", 1))
+    lab.cluster.login.stop()
+    lab.cluster.slurm.fail_node(node)
+    lab.wait(
+        lambda: lab.condition("Swarm", "builders", "ProviderReachable").get("status") == "False",
+        "it to be said", SECONDS,
+    )  # fmt: skip
+    assert indices[1] in lab.jobs("builders"), "nothing is concluded without contact"
+    lab.cluster.login.start()
+    lab.wait(lambda: indices[1] not in lab.jobs("builders"), "the lost one's successor", SECONDS)
+    lab.wait_phase("Swarm", "builders", "Running", deadline=SECONDS)
 
 
 def test_a_worker_dies(lab: SlurmLab) -> None:

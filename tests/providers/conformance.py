@@ -56,7 +56,7 @@ class ProviderConformance:
                 before = await one.status(swarm, wanted.job)
                 await one.provider.launch([wanted])
                 assert (await one.status(swarm, wanted.job)).handle == before.handle
-                assert len(harness.processes(wanted.job)) == 1
+                await until(_exactly(harness, wanted.job, 1), "one process")
 
         run(scenario)
 
@@ -74,7 +74,8 @@ class ProviderConformance:
                 after = await second.provider.observe(swarm)
                 assert [status.handle for status in after] == before
                 assert [status.job for status in after] == jobs
-                assert all(len(harness.processes(job)) == 1 for job in jobs)
+                for job in jobs:
+                    await until(_exactly(harness, job, 1), "one process")
 
         run(scenario)
 
@@ -94,7 +95,7 @@ class ProviderConformance:
                 await one.running(swarm, wanted.job)
                 one.provider.follow(swarm, wanted.job, 0, 0)
                 await one.ready(wanted.job)
-                assert len(harness.processes(wanted.job)) == 1
+                await until(_exactly(harness, wanted.job, 1), "one process")
 
         run(scenario)
 
@@ -182,6 +183,66 @@ class ProviderConformance:
 
         run(scenario)
 
+    def test_workers_come_and_go_one_by_one(self, harness: Harness) -> None:
+        async def scenario() -> None:
+            swarm = new_swarm(harness)
+            wanted = [request(swarm, index) for index in range(4)]
+            jobs = [one.job for one in wanted]
+            async with session(harness) as one:
+                await one.provider.launch(wanted[:2])
+                await one.running(swarm, *jobs[:2])
+                before = {s.job: s.handle for s in await one.provider.observe(swarm)}
+                await one.provider.launch(wanted)
+                await one.running(swarm, *jobs)
+                await one.provider.stop(swarm, [jobs[1]], force=True)
+                await one.reach(swarm, JobState.ENDED, jobs[1])
+                await one.provider.remove(swarm, [jobs[1]])
+                after = {s.job: s.handle for s in await one.provider.observe(swarm)}
+                assert list(after) == [jobs[0], jobs[2], jobs[3]]
+                assert after[jobs[0]] == before[jobs[0]]
+                await one.running(swarm, *after)
+
+        run(scenario)
+
+    def test_a_drained_worker_leaves(self, harness: Harness) -> None:
+        async def scenario() -> None:
+            swarm = new_swarm(harness)
+            job = request(swarm).job
+            async with session(harness) as one:
+                await one.provider.launch([request(swarm)])
+                one.provider.follow(swarm, job, 0, 0)
+                await one.ready(job)
+                await one.prompt(swarm, job, "u.1", "sleep 0.3")
+                await one.said(job, "turn_started", "u.1")
+                drain = {"type": "control", "epoch": 1, "payload": {"action": "drain"}}
+                await one.provider.deliver(swarm, job, 0, drain)
+                await one.reach(swarm, JobState.ENDED, job)
+                await one.provider.flush(job)
+                assert "turn_complete" in one.events(job, "u.1"), "after its turn"
+                assert harness.processes(job) == set()
+
+        run(scenario)
+
+    def test_a_lost_connection_loses_nothing(self, harness: Harness) -> None:
+        async def scenario() -> None:
+            swarm = new_swarm(harness)
+            job = request(swarm).job
+            async with session(harness) as one:
+                await one.provider.launch([request(swarm)])
+                one.provider.follow(swarm, job, 0, 0)
+                await one.ready(job)
+                await one.prompt(swarm, job, "u.1", "sleep 0.5")
+                await one.said(job, "turn_started", "u.1")
+                harness.disconnect()
+                await one.said(job, "turn_complete", "u.1")
+                await one.running(swarm, job)
+                await one.prompt(swarm, job, "u.2")
+                await one.said(job, "turn_complete", "u.2")
+                sequence = [r["seq"] for r in one.records(job)]
+                assert sequence == list(range(1, len(sequence) + 1))
+
+        run(scenario)
+
     def test_a_soft_stop_lets_the_worker_end_what_it_began(self, harness: Harness) -> None:
         async def scenario() -> None:
             swarm = new_swarm(harness)
@@ -216,7 +277,7 @@ class ProviderConformance:
                 await one.reach(swarm, JobState.ENDED, ended)
                 await until(_none(harness, ended), "its processes to end")
                 assert (await one.status(swarm, kept)).state is JobState.RUNNING
-                assert len(harness.processes(kept)) == 1
+                await until(_exactly(harness, kept, 1), "one process")
 
         run(scenario)
 
@@ -311,6 +372,13 @@ def _none(harness: Harness, job: str) -> Callable[[], Awaitable[bool]]:
         return not harness.processes(job)
 
     return none
+
+
+def _exactly(harness: Harness, job: str, count: int) -> Callable[[], Awaitable[bool]]:
+    async def reached() -> bool:
+        return len(harness.processes(job)) == count
+
+    return reached
 
 
 def _at_least(harness: Harness, job: str, count: int) -> Callable[[], Awaitable[bool]]:

@@ -44,6 +44,10 @@ class Harness(Protocol):
         """Make a worker vanish as by ``kill -9``."""
         ...
 
+    def disconnect(self) -> None:
+        """Cut all connections of providers to this world; nothing, where they have none."""
+        ...
+
     def die_while_launching(self, request: LaunchRequest, point: str) -> None:
         """Have another process launch, and die without a word: ``before`` or ``after`` the
         worker is begun, or ``returned``, when the call was back."""

@@ -94,6 +94,11 @@ class HostedHarness(LocalHarness):
             self.host.wait()
         self.host = None
 
+    def disconnect(self) -> None:
+        """The host dies, and another takes its place."""
+        self.kill()
+        self.begin()
+
     @property
     def pid(self) -> int:
         """The host's own pid, as seen from here."""

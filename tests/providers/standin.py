@@ -100,6 +100,8 @@ class Standin:
                 self._take(json.loads(line))
 
     def _take(self, record: dict[str, Any]) -> None:
+        if record["type"] == "control":
+            self._end()  # it knows no other than to drain
         injection = record["injection_id"]
         if injection in self.seen:
             return

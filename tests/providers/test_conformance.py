@@ -63,6 +63,9 @@ class LocalHarness:
         (pid_file,) = self.root.glob(f"*/*/{job}/worker.pid")
         os.kill(json.loads(pid_file.read_text())["pid"], signal.SIGKILL)
 
+    def disconnect(self) -> None:
+        """There is no connection."""
+
     def die_while_launching(self, request: LaunchRequest, point: str) -> None:
         """In a process of its own."""
         swarm = request.swarm

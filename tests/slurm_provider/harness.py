@@ -72,6 +72,10 @@ class SlurmHarness:
         (pid_file,) = self.root.glob(f"*/*/{job}/worker.pid")
         os.kill(json.loads(pid_file.read_text())["pid"], signal.SIGKILL)
 
+    def disconnect(self) -> None:
+        """Kill the sessions of the login host."""
+        self.sshd.cut()
+
     def die_while_launching(self, request: LaunchRequest, point: str) -> None:
         """In a process of its own."""
         swarm = request.swarm
