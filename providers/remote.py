@@ -188,17 +188,21 @@ class RemoteHost:
         await self.call("prepare", {}, effect=False)
         return await self.known()
 
-    async def make_job(self, swarm: SwarmHandle, job: str, files: Mapping[str, str]) -> MadeJob:
+    async def make_job(
+        self, swarm: SwarmHandle, job: str, files: Mapping[str, str], *, index: int = 0
+    ) -> MadeJob:
         """Make a job's folder with its mailbox and files; safe to repeat.
 
         Args:
             swarm: whose.
             job: its name.
             files: texts of ``worker.json``, ``env`` and ``batch.sh``.
+            index: of the worker.
 
         Raises: ProviderError (``WorkspaceNotWritable``, ...), ProviderUnreachable, OutcomeUnknown.
         """
-        told = await self.call("make_job", {**_of(swarm), "job": job, "files": dict(files)})
+        what = {"job": job, "index": index, "files": dict(files)}
+        told = await self.call("make_job", {**_of(swarm), **what})
         if not isinstance(told, dict) or not isinstance(told.get("folder"), str):
             raise self._nonsense("make_job")
         return MadeJob(clean(told["folder"]), told.get("claimed") is True)
@@ -210,6 +214,19 @@ class RemoteHost:
             return [_job(item) for item in told if is_component(item["job"])]
         except (TypeError, KeyError, ValueError) as error:
             raise self._nonsense("jobs") from error
+
+    async def shut(self, swarm: SwarmHandle, jobs: Iterable[str], ended: Iterable[str]) -> None:
+        """Have no job take up these workers' folders; secrets that nobody will read are removed.
+
+        Args:
+            swarm: whose.
+            jobs: the workers; one that has begun goes on.
+            ended: those of them that have ended.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
+        """
+        told = {"jobs": sorted(set(jobs)), "ended": sorted(set(ended))}
+        await self.call("shut", {**_of(swarm), **told})
 
     async def deliver(
         self,

@@ -180,12 +180,17 @@ class SlurmCluster:
     # --- ending ------------------------------------------------------------------------------
 
     async def stop(self, swarm: SwarmHandle, jobs: Collection[str], *, force: bool) -> None:
-        """End workers: their jobs are cancelled; those without a job are told to leave.
+        """End workers: their jobs are cancelled, and no later one becomes them; those without a
+        job are told to leave.
 
         Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
         """
         views, there = await self._views(swarm), (await self.queue.look()).of(swarm.uid)
-        if any(not _has_ended(views.get(job), there.get(job, ())) for job in jobs):
+        ended = [job for job in jobs if _has_ended(views.get(job), there.get(job, ()))]
+        # Before the queue is looked at for the last time: what it does not show yet, or any more,
+        # begins in vain.
+        await self.host.shut(swarm, jobs, ended)
+        if len(ended) < len(jobs):
             views = await self._views(swarm, fresh=True)
             there = (await self.queue.look()).of(swarm.uid)
         alive = [

@@ -120,6 +120,18 @@ class SlurmHost(Protocol):
         """All workers' folders of a swarm. Raises: ProviderUnreachable."""
         ...
 
+    async def shut(self, swarm: SwarmHandle, jobs: Collection[str], ended: Collection[str]) -> None:
+        """Have no job take up these workers' folders any more: its script finds them claimed.
+
+        Args:
+            swarm: whose.
+            jobs: the workers; one that has begun goes on, one without a folder is fine.
+            ended: those of them that have ended: secrets that they did not read are removed.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown.
+        """
+        ...
+
     async def remove(self, swarm: SwarmHandle, jobs: Collection[str] | None) -> None:
         """Remove workers' folders; None: all, and the swarm's own.
 

@@ -73,6 +73,10 @@ class RemoteLogin:
             )
         except ProviderError as error:
             raise _not_begun(error) from error
+        if ran.cut and not effect:  # half an answer must not pass for the whole
+            raise ProviderUnreachable(
+                "AnswerTooLong", f"{argv[0]} on {self.name} says more than can be taken in"
+            )
         return Ran(None if ran.timed_out else ran.code, ran.out, ran.err)
 
     async def tools(self, parameters: Mapping[str, Any]) -> Tools:
@@ -95,7 +99,7 @@ class RemoteLogin:
     ) -> str:
         """A worker's folder; its path. Raises: ProviderError, ProviderUnreachable."""
         root = (await self.remote.known()).root
-        await self.remote.make_job(swarm, job, files)
+        await self.remote.make_job(swarm, job, files, index=index)
         return "/".join((root, *swarm_parts(swarm), job))
 
     async def folders(self, swarm: SwarmHandle) -> list[Folder]:
@@ -104,6 +108,10 @@ class RemoteLogin:
             Folder(one.job, one.prepared, one.claim, one.failure, one.begun, one.heartbeat)
             for one in await self.remote.jobs(swarm)
         ]
+
+    async def shut(self, swarm: SwarmHandle, jobs: Collection[str], ended: Collection[str]) -> None:
+        """Have no job take up these folders. Raises: as ``remove``."""
+        await self.remote.shut(swarm, jobs, ended)
 
     async def remove(self, swarm: SwarmHandle, jobs: Collection[str] | None) -> None:
         """Remove workers' folders. Raises: ProviderError, ProviderUnreachable, OutcomeUnknown."""

@@ -1,7 +1,7 @@
 """What is given to sbatch for one worker: its arguments and its batch script.
 
 The script is the same for all workers but for a few words, each quoted for the shell.  It claims
-the worker's folder before anything else (``claim``, made with O_EXCL), so that a worker begins
+the worker's folder before anything else (``claim``, made by link(2)), so that a worker begins
 once, however often its job was submitted or requeued; then it runs ``setupCommands``, looks for
 Python and becomes the worker.  What goes wrong before that is left in ``failure``.
 """
@@ -156,6 +156,7 @@ umask 077
 dir={folder}
 fail() {{
   trap - EXIT
+  rm -f "$dir/env" "$dir/.env.part"
   text=$(printf '%s' "$2" | tr -d '\\000-\\037' | sed 's/\\\\/\\\\\\\\/g; s/"/\\\\"/g')
   printf '{{"reason":"%s","message":"%s"}}\\n' "$1" "$text" > "$dir/.failure.part" &&
     mv -f "$dir/.failure.part" "$dir/failure"
@@ -163,8 +164,13 @@ fail() {{
 }}
 cd "$dir" || exit 1
 # Whoever makes this file is the worker; a second job, or a second run of this one, is not.
-(set -C; printf '%s %s\\n' "$SLURM_JOB_ID" {token} > "$dir/claim") 2>/dev/null ||
-  {{ [ -e "$dir/claim" ]; exit; }}
+# It appears with what is in it; a network file system may say EEXIST of what it did itself.
+mine="$dir/.claim.$SLURM_JOB_ID.${{SLURM_RESTART_COUNT:-0}}.$$"
+(set -C; printf '%s %s\\n' "$SLURM_JOB_ID" {token} > "$mine") || exit 1
+ln "$mine" "$dir/claim" 2>/dev/null || [ "$dir/claim" -ef "$mine" ] ||
+  {{ [ ! -e "$dir/claim" ] && (set -C; cat "$mine" > "$dir/claim") 2>/dev/null; }} ||
+  {{ rm -f "$mine"; [ -e "$dir/claim" ]; exit; }}
+rm -f "$mine"
 CODESWARM_JOB_ID={job} CODESWARM_BASE_DIR=$dir CODESWARM_NODE_ID=${{SLURMD_NODENAME:-$(uname -n)}}
 export CODESWARM_JOB_ID CODESWARM_BASE_DIR CODESWARM_NODE_ID
 trap 'fail SetupFailed "a setup command ended the script"' EXIT

@@ -15,6 +15,8 @@ from providers.slurm_host import Folder
 from providers.slurm_query import Queued
 
 FORGOTTEN = "ForgottenBySlurm"
+SHUT = "cancelled"
+"""The claim of a folder that no job may take up any more (``worker.attendant.files.SHUT``)."""
 _MAX_MESSAGE = 1000
 
 
@@ -59,11 +61,18 @@ def judge(folder: Folder | None, jobs: Sequence[Queued], name: str, signs: Signs
         signs: what was noticed over time.
     """
     settling = any(one.standing.completing for one in jobs)
-    if folder is not None and folder.claim is not None:
-        return _claimed(folder, folder.claim, jobs, signs, settling)
+    claim = folder.claim if folder is not None else None
+    writing = folder is not None and claim == "" and not folder.begun
+    if folder is not None and claim is not None and claim != SHUT and not writing:
+        return _claimed(folder, claim, jobs, signs, settling)
     alive = [one for one in jobs if live(one)]
     if alive:
-        return View(_status(name, alive[0], folder), tuple(alive[1:]), settling)
+        # Whichever of them writes the claim right now is the worker.
+        surplus = () if writing else tuple(alive[1:])
+        return View(_status(name, alive[0], folder), surplus, settling)
+    if claim is not None and not jobs:
+        reason = "Cancelled" if claim == SHUT else "gone"
+        return View(JobStatus(name, JobState.ENDED, reason, None, ""), (), settling)
     if folder is None or not jobs:
         return View(None, (), settling)  # at the most Slurm's memory of a worker that was removed
     return View(_never_began(name, jobs[-1]), (), settling)

@@ -19,7 +19,7 @@ OTHER = SwarmHandle("default", "other", "fedcba9876543210")
 def test_a_job_is_made_whole_and_private(tmp_path: Path) -> None:
     async def scenario(one: Controller) -> None:
         for _ in range(2):
-            made = await one.host.make_job(SWARM, JOB, FILES)
+            made = await one.host.make_job(SWARM, JOB, FILES, index=3)
             assert (made.folder, made.claimed) == (str(folder(tmp_path)), False)
         job = folder(tmp_path)
         modes = {p.relative_to(job).as_posix(): p.stat().st_mode & 0o777 for p in job.rglob("*")}
@@ -27,11 +27,16 @@ def test_a_job_is_made_whole_and_private(tmp_path: Path) -> None:
             "env": 0o600,
             "worker.json": 0o600,
             "batch.sh": 0o700,
+            "heartbeat": 0o600,
             "mailbox": 0o700,
             "mailbox/inbox": 0o700,
+            f"mailbox/inbox/{JOB}_03.jsonl": 0o600,
             "mailbox/outbox": 0o700,
+            f"mailbox/outbox/{JOB}_03.jsonl": 0o600,
             "secrets": 0o700,
         }
+        (seen,) = await one.host.jobs(SWARM)
+        assert seen.heartbeat is None
         assert {name: (job / name).read_text() for name in FILES} == FILES
 
     on_lab(tmp_path, scenario)
@@ -48,6 +53,49 @@ def test_a_claimed_job_is_left_alone(tmp_path: Path) -> None:
         assert not (folder(tmp_path) / "env").exists()
         (seen,) = await one.host.jobs(SWARM)
         assert (seen.claim, seen.prepared) == ("4711", True)
+
+    on_lab(tmp_path, scenario)
+
+
+def test_a_folder_that_is_shut_is_nobodys_and_holds_no_secrets(tmp_path: Path) -> None:
+    secret = tmp_path / "elsewhere"
+    secret.mkdir()
+    (secret / "kept").touch()
+
+    async def scenario(one: Controller) -> None:
+        top = folder(tmp_path).parent
+        for job in ("waits", "began", "ended"):
+            await one.host.make_job(SWARM, job, FILES)
+            (top / job / "secrets" / "a.json").touch()
+        for job in ("began", "ended"):
+            (top / job / "claim").write_text("17 ab\n")
+        (top / "ended" / "secrets" / "a.json").unlink()
+        (top / "ended" / "secrets").rmdir()
+        (top / "ended" / "secrets").symlink_to(secret)
+        for _ in range(2):
+            await one.host.shut(SWARM, ["waits", "began", "ended", "none"], ["ended"])
+        claims = {job.job: job.claim for job in await one.host.jobs(SWARM)}
+        assert claims == {"waits": "cancelled", "began": "17 ab", "ended": "17 ab"}
+        assert (top / "began" / "env").exists() and (top / "began" / "secrets" / "a.json").exists()
+        for job in ("waits", "ended"):
+            assert not (top / job / "env").exists()
+            assert not os.path.lexists(top / job / "secrets")
+        assert (secret / "kept").exists()
+        assert not list(top.glob("*/.claim*"))
+        assert (await one.host.make_job(SWARM, "waits", FILES)).claimed
+        assert not (top / "waits" / "env").exists()
+
+    on_lab(tmp_path, scenario)
+
+
+def test_an_environment_that_came_back_while_it_was_taken_up_goes(tmp_path: Path) -> None:
+    async def scenario(one: Controller) -> None:
+        await one.host.make_job(SWARM, JOB, FILES)
+        await one.host.jobs(SWARM)
+        assert (folder(tmp_path) / "env").exists()
+        os.utime(folder(tmp_path) / "heartbeat")
+        await one.host.jobs(SWARM)
+        assert not (folder(tmp_path) / "env").exists()
 
     on_lab(tmp_path, scenario)
 
@@ -97,6 +145,7 @@ def test_what_an_agent_may_plant_is_not_believed(tmp_path: Path) -> None:
         await one.host.make_job(SWARM, JOB, FILES)
         job = folder(tmp_path)
         for name in ("claim", "failure", "heartbeat"):
+            (job / name).unlink(missing_ok=True)
             (job / name).symlink_to(secret)
         (job.parent / "a b").mkdir()
         (job.parent / ".hidden").mkdir()

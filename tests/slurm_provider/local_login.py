@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
-import json
 import os
 import shutil
 import subprocess
@@ -29,6 +28,7 @@ from providers.remote_tools import Tools
 from providers.slurm_host import Folder, Place, Ran, SlurmHost
 from tests.slurm import Slurm
 from worker import bundle, leftovers, paths
+from worker.attendant import files as files_there
 from worker.follower import Follower
 from worker.posting import post
 
@@ -114,20 +114,16 @@ class LocalLogin:
         self, swarm: SwarmHandle, job: str, index: int, files: Mapping[str, str]
     ) -> str:
         self._reach()
-        folder = paths.make(self.root, *swarm_parts(swarm), job)
-        if not (folder / "claim").exists():
-            for below in (("mailbox",), ("mailbox", "inbox"), ("mailbox", "outbox"), ("secrets",)):
-                paths.make(self.root, *swarm_parts(swarm), job, *below)
-            for name in ("env", "worker.json"):
-                paths.write_private(folder / name, files[name].encode())
-        return str(folder)
+        made = files_there.make_job(self.root, swarm_parts(swarm), job, index, dict(files))
+        return str(made["folder"])
 
     async def folders(self, swarm: SwarmHandle) -> list[Folder]:
         self._reach()
-        top = self.root.joinpath(*swarm_parts(swarm))
-        if not top.is_dir():
-            return []
-        return [_look(path) for path in sorted(top.iterdir()) if path.is_dir()]
+        return [_folder(told) for told in files_there.jobs(self.root, swarm_parts(swarm))]
+
+    async def shut(self, swarm: SwarmHandle, jobs: Collection[str], ended: Collection[str]) -> None:
+        self._reach()
+        files_there.shut(self.root, swarm_parts(swarm), list(jobs), list(ended))
 
     async def remove(self, swarm: SwarmHandle, jobs: Collection[str] | None) -> None:
         self._reach()
@@ -166,27 +162,15 @@ class LocalLogin:
         await self.follower.flush(job)
 
 
-def _look(path: Path) -> Folder:
-    def text(name: str) -> str | None:
-        try:
-            return (path / name).read_text().strip()
-        except FileNotFoundError:
-            return None
-
-    def at(name: str) -> float | None:
-        try:
-            return (path / name).stat().st_mtime
-        except FileNotFoundError:
-            return None
-
-    told = json.loads(text("failure") or "null")
+def _folder(told: Mapping[str, Any]) -> Folder:
+    failure = told["failure"]
     return Folder(
-        job=path.name,
-        prepared=(path / "worker.json").exists(),
-        claim=text("claim"),
-        failure=(told["reason"], told["message"]) if told else None,
-        begun=(path / "worker.pid").exists(),
-        heartbeat=at("heartbeat"),
+        job=told["job"],
+        prepared=told["prepared"],
+        claim=told["claim"],
+        failure=(failure["reason"], failure["message"]) if failure else None,
+        begun=told["begun"],
+        heartbeat=told["heartbeat"],
     )
 
 

@@ -177,6 +177,35 @@ def test_a_submission_whose_answer_is_lost_is_found_again(slurm: Slurm, root: Pa
     play(World(slurm, root), scenario)
 
 
+def test_a_job_that_nobody_sees_when_its_worker_is_stopped_begins_in_vain(
+    slurm: Slurm, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is still being submitted then, or slurmctld lost sight of it."""
+
+    async def scenario(world: World) -> None:
+        one = world.request(0)
+        for node in slurm.names:
+            slurm.set_node(node, "drain")
+        await world.provider.launch([one])
+        id = world.id(one.job)
+        with monkeypatch.context() as blind:
+            blind.setattr("providers.slurm_client.parse_queue", lambda text: [])
+            await world.provider.stop(world.swarm, [one.job], force=True)
+            assert (await world.ended(one.job)).reason == "Cancelled"
+        assert not (world.folder(one.job) / "env").exists()
+        for node in slurm.names:
+            slurm.set_node(node, "resume")
+
+        async def over() -> bool:
+            return id in slurm.ids(one.job, "COMPLETED")
+
+        await until(over, "the job to end")
+        await world.ended(one.job)
+        assert not (world.folder(one.job) / "worker.pid").exists()
+
+    play(World(slurm, root), scenario)
+
+
 def test_a_worker_that_slurmctld_forgot_runs_on_and_none_is_begun_beside_it(root: Path) -> None:
     async def scenario(world: World) -> None:
         slurm = world.slurm

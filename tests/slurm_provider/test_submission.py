@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -80,13 +81,18 @@ def test_the_id_is_what_sbatch_prints_last(out: str, id: int | None) -> None:
 # --- the script, run ---------------------------------------------------------------------------
 
 
-def run(folder: Path, one: Submission, job: str = "17") -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, one: Submission, job: str = "17", path: str = os.environ["PATH"]
+) -> subprocess.CompletedProcess[str]:
     """Run a batch script as slurmd would, but for its environment."""
-    path = folder / "batch.sh"
-    path.write_text(script(one))
-    path.chmod(0o700)
-    env = {"PATH": os.environ["PATH"], "SLURM_JOB_ID": job, "SLURMD_NODENAME": "n1"}
-    return subprocess.run([str(path)], env=env, capture_output=True, text=True, check=False)
+    batch = folder / "batch.sh"
+    if not batch.exists():
+        batch.write_text(script(one))
+    env = {"PATH": path, "SLURM_JOB_ID": job, "SLURMD_NODENAME": "n1"}
+    shell = ["bash", "-l"] if one.wanted.setup else ["sh"]
+    return subprocess.run(
+        [*shell, str(batch)], env=env, capture_output=True, text=True, check=False
+    )
 
 
 @pytest.fixture
@@ -118,6 +124,40 @@ def test_a_worker_begins_once_whatever_its_folder_is_called(
         assert (again.returncode, again.stdout, again.stderr) == (0, "", "")
     assert (folder / "claim").read_text() == "17 ab12\n"
     assert not (folder / "failure").exists()
+
+
+def test_without_hard_links_a_worker_begins_once_too(tmp_path: Path, worker: Path) -> None:
+    folder, one = made(tmp_path, worker, Wanted(python=sys.executable))
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "ln").write_text("#!/bin/sh\nexit 1\n")
+    (tools / "ln").chmod(0o700)
+    for said in (f"{[str(folder)]} n1", ""):
+        ended = run(folder, one, path=f"{tools}:{os.environ['PATH']}")
+        assert (ended.returncode, ended.stdout.strip(), ended.stderr) == (0, said, "")
+    assert (folder / "claim").read_text() == "17 ab12\n"
+    assert sorted(path.name for path in folder.iterdir()) == ["batch.sh", "claim"]
+
+
+def test_of_many_jobs_that_begin_at_once_one_becomes_the_worker(
+    tmp_path: Path, worker: Path
+) -> None:
+    folder, one = made(tmp_path, worker, Wanted(python=sys.executable))
+    with ThreadPoolExecutor(8) as pool:
+        ended = list(pool.map(lambda job: run(folder, one, str(job)), range(17, 33)))
+    assert [e.returncode for e in ended] == [0] * 16
+    assert [e.stdout.strip() for e in ended if e.stdout] == [f"{[str(folder)]} n1"]
+    assert sorted(path.name for path in folder.iterdir()) == ["batch.sh", "claim"]
+
+
+def test_a_job_that_cannot_become_the_worker_leaves_no_secrets(
+    tmp_path: Path, worker: Path
+) -> None:
+    folder, one = made(tmp_path, worker, Wanted(python="/none"))
+    (folder / "env").write_text("{}")
+    assert run(folder, one).returncode == 1
+    assert failure(folder)["reason"] == "PythonNotFound"
+    assert not (folder / "env").exists()
 
 
 def failure(folder: Path) -> dict[str, str]:

@@ -84,6 +84,7 @@ class Calls:
             "prepare": self._prepare,
             "make_job": self._make_job,
             "jobs": self._jobs,
+            "shut": self._shut,
             "deliver": self._deliver,
             "remove": self._remove,
             "lacking": self._lacking,
@@ -126,12 +127,17 @@ class Calls:
 
     async def _make_job(self, arguments: Arguments) -> Any:
         swarm, job = _swarm(arguments), arguments.text("job")
-        texts = arguments.strings("files")
-        return await self._in_thread(lambda: files.make_job(self._root, swarm, job, texts))
+        index, texts = arguments.number("index"), arguments.strings("files")
+        return await self._in_thread(lambda: files.make_job(self._root, swarm, job, index, texts))
 
     async def _jobs(self, arguments: Arguments) -> Any:
         swarm = _swarm(arguments)
         return await self._in_thread(lambda: files.jobs(self._root, swarm))
+
+    async def _shut(self, arguments: Arguments) -> None:
+        swarm, names = _swarm(arguments), arguments.texts("jobs")
+        ended = arguments.texts("ended")
+        await self._in_thread(lambda: files.shut(self._root, swarm, names, ended))
 
     async def _deliver(self, arguments: Arguments) -> None:
         folder = (*_swarm(arguments), component(arguments.text("job")))

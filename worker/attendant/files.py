@@ -5,21 +5,26 @@ What a folder holds may be an agent's doing: sizes are bounded, no link is follo
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from worker import paths
+from worker import paths, walk
 from worker.failures import ProviderError
-from worker.paths import PRIVATE_FILE, component, is_component, write_private
+from worker.paths import PRIVATE_FILE, component, inbox_name, is_component, write_private
 
 EXECUTABLE = 0o700
 JOB_FILES = {"env": PRIVATE_FILE, "batch.sh": EXECUTABLE, "worker.json": PRIVATE_FILE}
 """What a job's folder begins with, in the order of writing: the last one says that all is there."""
 _MAILBOX = (("mailbox",), ("mailbox", "inbox"), ("mailbox", "outbox"), ("secrets",))
+SHUT = "cancelled"
+"""The claim of a folder that no job may take up any more."""
+_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 _MAX_NOTE = 8192
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
@@ -65,17 +70,21 @@ def not_writable(root: Path, error: OSError) -> ProviderError:
 
 
 def make_job(
-    root: Path, swarm: tuple[str, str], job: str, files: dict[str, str]
+    root: Path, swarm: tuple[str, str], job: str, index: int, files: dict[str, str]
 ) -> dict[str, object]:
     """Make a job's folder with its mailbox and files; safe to repeat.
 
     Once a worker has claimed the folder nothing in it is written any more: its environment, which
     it has read and removed, does not come back.
 
+    What others look for is there from the beginning, empty: a network file system remembers for
+    up to a minute that a file was not there (nfs(5), ``acdirmax``).
+
     Args:
         root: below which all is.
         swarm: its two components.
         job: its folder.
+        index: of the worker.
         files: texts by name, of ``JOB_FILES``.
 
     Returns: ``folder`` (absolute), and ``claimed``.
@@ -92,12 +101,93 @@ def make_job(
         if not claimed:
             for below in _MAILBOX:
                 paths.make(root, *swarm, job, *below)
+            _leave_empty(folder / "heartbeat")
+            for box in ("inbox", "outbox"):
+                _leave_empty(folder / "mailbox" / box / inbox_name(job, index))
             for name, mode in JOB_FILES.items():
                 if name in files:
                     write_private(folder / name, files[name].encode(), mode)
     except OSError as error:
         raise not_writable(root, error) from error
     return {"folder": str(folder), "claimed": claimed}
+
+
+def _leave_empty(path: Path) -> None:
+    """Make a file of size and time 0, unless it is there. Raises: OSError."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, PRIVATE_FILE)
+    except FileExistsError:
+        return
+    try:
+        os.utime(descriptor, (0, 0))
+    finally:
+        os.close(descriptor)
+
+
+def shut(root: Path, swarm: tuple[str, str], jobs: list[str], ended: list[str]) -> None:
+    """Have no job take up these workers' folders any more, and remove secrets that nobody reads.
+
+    A job that is still being submitted, or that the batch system has lost sight of, finds the
+    folder taken when it begins.
+
+    Args:
+        root: below which all is.
+        swarm: its two components.
+        jobs: the workers; those without a folder are fine.
+        ended: those of them that have ended.
+
+    Raises: ProviderError (``UnsafePath``, ``InvalidName``, ``WorkspaceNotWritable``).
+    """
+    for job in jobs:
+        folder = paths.existing(root, *swarm, component(job))
+        if folder is None:
+            continue
+        try:
+            if _take(folder / "claim") or job in ended:
+                _forget_secrets(root, swarm, job)
+        except OSError as error:
+            raise not_writable(root, error) from error
+
+
+def _take(claim: Path) -> bool:
+    """Claim a folder for nobody; whether that is what its claim now says. Raises: OSError."""
+    mine = claim.with_name(f".claim.{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}")
+    write_private(mine, f"{SHUT}\n".encode())
+    try:
+        try:
+            os.link(mine, claim, follow_symlinks=False)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in _NO_LINKS:
+                raise
+            _write_new(claim, f"{SHUT}\n".encode())
+    finally:
+        mine.unlink(missing_ok=True)
+    return (_note(claim) or "").strip() == SHUT
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, flags, PRIVATE_FILE)
+    except FileExistsError:
+        return
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+
+
+def _forget_secrets(root: Path, swarm: tuple[str, str], job: str) -> None:
+    """Remove a worker's environment and secrets, whatever is there. Raises: OSError."""
+    folder = paths.open_folder(root, *swarm, job)
+    if folder is None:
+        return
+    try:
+        for name in ("env", ".env.part", "secrets"):
+            walk.remove(folder, name)
+    finally:
+        os.close(folder)
 
 
 def jobs(root: Path, swarm: tuple[str, str]) -> list[dict[str, Any]]:
@@ -118,15 +208,24 @@ def jobs(root: Path, swarm: tuple[str, str]) -> list[dict[str, Any]]:
 
 
 def _look(folder: Path, job: str) -> dict[str, Any]:
-    begun = os.path.lexists(folder / "worker.pid")
-    claim = _note(folder / "claim")
+    # Listing the folder first has a network file system ask its server what is there now.
+    try:
+        there = frozenset(path.name for path in folder.iterdir())
+    except OSError:
+        there = frozenset()
+    begun = "worker.pid" in there
+    claim = _note(folder / "claim") if "claim" in there else None
+    beat = modified(folder / "heartbeat") if "heartbeat" in there else None
+    if beat is not None and "env" in there:  # it was written again while a worker took it up
+        with suppress(OSError):
+            (folder / "env").unlink()
     return {
         "job": job,
-        "prepared": os.path.lexists(folder / "worker.json"),
+        "prepared": "worker.json" in there,
         "claim": None if claim is None else claim.strip()[:200],
-        "failure": _failure(folder / "failure"),
+        "failure": _failure(folder / "failure") if "failure" in there else None,
         "begun": begun,
-        "heartbeat": modified(folder / "heartbeat"),
+        "heartbeat": beat,
     }
 
 
@@ -144,15 +243,18 @@ def _failure(path: Path) -> dict[str, str] | None:
 
 
 def modified(path: Path) -> float | None:
-    """When a file was written last; it is opened for that, since a network file system asks the
-    server only then (close-to-open consistency, nfs(5))."""
+    """When a file was written last; None: it is not there, or of time 0 (never yet).
+
+    It is opened for that, since a network file system asks the server only then (close-to-open
+    consistency, nfs(5)).
+    """
     try:
         descriptor = os.open(path, _READ_FLAGS)
     except OSError:
         return None
     try:
         seen = os.fstat(descriptor)
-        return seen.st_mtime if stat.S_ISREG(seen.st_mode) else None
+        return seen.st_mtime or None if stat.S_ISREG(seen.st_mode) else None
     finally:
         os.close(descriptor)
 
