@@ -71,9 +71,10 @@ class Outcome:
     """Where the agent's report and git differ."""
 
 
+TIME_LIMIT = "TimeLimit"
 OVERLOADED = "ProviderOverloaded"
 """Reason of an attempt that ended since the model's provider failed by itself."""
-LEFT = frozenset({"TimeLimit", "Stopped"})
+LEFT = frozenset({TIME_LIMIT, "Stopped"})
 """Reasons of attempts whose worker was told to leave by somebody else than us: a batch system whose
 time limit nears, an administrator.  What it had done so far it has put at the attempt's ref."""
 _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
@@ -143,6 +144,16 @@ def has_progressed(outcome: Outcome) -> bool:
     git = outcome.git
     kept = git is not None and git.pushed and git.head_commit != git.base_commit
     return outcome.verdict is Verdict.FAILURE and outcome.reason in LEFT and kept
+
+
+def is_excused(outcome: Outcome, *, began_late: bool) -> bool:
+    """Whether such an attempt is no failure at all.
+
+    Not one that had its worker's whole time: an agent that starts over each time, and never gets
+    done in so long, would go on for ever.
+    """
+    had_all = outcome.reason == TIME_LIMIT and not began_late
+    return has_progressed(outcome) and not had_all
 
 
 def left_before(where: str, reason: str) -> Outcome:

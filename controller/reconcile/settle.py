@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from controller.domain.outcome import (
     OVERLOADED,
+    TIME_LIMIT,
     Outcome,
     Verdict,
     has_progressed,
     interruption_class,
+    is_excused,
     left_before,
     lost,
     settle,
@@ -44,6 +47,10 @@ from controller.resources.names import task_branch
 from controller.store.base import Resource
 from providers.base import ProviderError
 
+TOO_LONG = (
+    "its turns do not end in the time that its workers have: give them more (timeLimit), split the "
+    "task, or allow more of these in a row (limits.infrastructureRetries)"
+)
 ANSWER_BYTES = 8192
 REPORT_BYTES = 2048
 FILES_BYTES = 4096
@@ -197,7 +204,8 @@ class Settler:
         if outcome.verdict is Verdict.SUCCESS:
             self._succeed(status, info, obj, closed, outcome)
         else:
-            self._fail(status, info, obj, outcome, blocker)
+            excused = is_excused(outcome, began_late=turn is not None and turn.began_late)
+            self._fail(status, info, obj, outcome, blocker, excused=excused)
         task_conditions(self._ctx, obj, status)
         status.pop("message", None)
         status["observedGeneration"] = obj["metadata"]["generation"]
@@ -283,10 +291,11 @@ class Settler:
         obj: Resource,
         outcome: Outcome,
         blocker: dict[str, Any] | None,
+        *,
+        excused: bool,
     ) -> None:
         failure = outcome.failure or FailureClass.TASK
-        progress = has_progressed(outcome)
-        failures = count(Failures(**(status.get("failures") or {})), failure, progress=progress)
+        failures = count(Failures(**(status.get("failures") or {})), failure, progress=excused)
         status["failures"] = {
             "task": failures.task,
             "infrastructure": failures.infrastructure,
@@ -303,7 +312,7 @@ class Settler:
         elif blocker is not None:
             status.update(phase="Waiting", reason=blocker["reason"], blocker=blocker)
             return
-        elif progress:
+        elif excused:
             step = go_on(now)
         else:
             step = decide(
@@ -315,6 +324,8 @@ class Settler:
                 retry_after=outcome.retry_after,
                 overloaded=outcome.reason == OVERLOADED,
             )
+            if isinstance(step, GiveUp) and outcome.reason == TIME_LIMIT:
+                step = replace(step, message=f"{step.message}; {TOO_LONG}")
         if isinstance(step, Retry):
             status["phase"] = "Waiting"
             status["reason"] = "Backoff" if step.at > now else outcome.reason

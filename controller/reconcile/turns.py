@@ -23,6 +23,8 @@ MAX_SESSIONS = 100
 MAX_ANSWER = 4 << 20
 """Characters: a planner's answer has its whole graph in it."""
 SETTLED = 64
+LATE = 0.2
+"""Of its worker's time: a turn that had less than the rest may need no more than a worker has."""
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]*")
 MAX_QUESTIONS = 5000
 """Of one turn."""
@@ -30,6 +32,13 @@ MAX_OPEN = 100
 """Of them at once: no agent asks so much, unless it wants to fill the controller's memory."""
 SYSTEM_PROMPT_FAILED = "SystemPromptFailed"
 """With this a worker stops whose first turn did not complete."""
+
+
+@dataclass(slots=True)
+class Since:
+    """When a worker became ready, by its own clock; its turns know it too when it is gone."""
+
+    at: float | None = None
 
 
 @dataclass(slots=True)
@@ -58,6 +67,18 @@ class TurnFacts:
     """Answers whose confirmation is in status."""
     frozen: float = 0.0
     """Seconds for which its worker stood still by its provider's will; not counted as its own."""
+    worker_ready: Since = field(default_factory=Since)
+    begun: float | None = None
+    ended: float | None = None
+    """When it began and ended, by the worker's clock."""
+
+    @property
+    def began_late(self) -> bool:
+        """Whether more than a fifth of its worker's time was over when it began."""
+        ready = self.worker_ready.at
+        if ready is None or self.begun is None or self.ended is None:
+            return False
+        return self.begun - ready > LATE * (self.ended - ready)
 
     @property
     def asks(self) -> bool:
@@ -71,6 +92,7 @@ class WorkerFacts:
 
     job: str
     ready: bool = False
+    ready_since: Since = field(default_factory=Since)
     stopped: bool = False
     leaving: str = ""
     """Why it leaves, told so by somebody else than us: ``TimeLimit``, ``Stopped``."""
@@ -164,7 +186,7 @@ class Turns:
         event, data = record["event"], record["data"]
         worker = self.worker(job)
         if event == rec.THREAD_STATUS:
-            self._thread_status(worker, data)
+            self._thread_status(worker, data, _time(record))
         elif event == rec.AGENT_ERROR and data.get("class") == "runtime":
             reason = _text(data.get("reason"), 64)
             if _REASON.fullmatch(reason):
@@ -178,7 +200,8 @@ class Turns:
         newer = worker.take(record.get("seq"))
         turn = self.turns.get(injection)
         if turn is None:
-            turn = self.turns[injection] = TurnFacts(injection, job)
+            turn = TurnFacts(injection, job, worker_ready=worker.ready_since)
+            self.turns[injection] = turn
         if turn.job != job:
             return None
         turn.last_activity = max(turn.last_activity, now)
@@ -187,16 +210,20 @@ class Turns:
             worker.ready = worker.ready or injection != f"{job}.system"
             if newer:
                 worker.running[injection] = None
+        if event == rec.TURN_STARTED and _keeps(turn, "begun", record, first=True):
+            turn.begun = _time(record)
         _MERGE.get(event, _nothing)(turn, data, record, now)
         if turn.complete is not None:
             worker.running.pop(injection, None)
         return turn
 
     @staticmethod
-    def _thread_status(worker: WorkerFacts, data: Mapping[str, Any]) -> None:
+    def _thread_status(worker: WorkerFacts, data: Mapping[str, Any], ts: float | None) -> None:
         status = data.get("status")
         if status == "idle":
             worker.ready = True
+            times = [t for t in (worker.ready_since.at, ts) if t is not None]
+            worker.ready_since.at = min(times, default=None)
         elif status == "draining":
             reason = _text(data.get("reason"), 64)
             if _REASON.fullmatch(reason):
@@ -293,6 +320,7 @@ def _turn_complete(
 ) -> None:
     if _keeps(turn, "end", record, first=True):
         turn.complete = data
+        turn.ended = _time(record)
 
 
 _MERGE = {
@@ -305,6 +333,13 @@ _MERGE = {
     rec.TASK_COMPLETE: _task_complete,
     rec.TURN_COMPLETE: _turn_complete,
 }
+
+
+def _time(record: Mapping[str, Any]) -> float | None:
+    """A record's time by the worker's clock, if it says one."""
+    ts = record.get("ts")
+    told = isinstance(ts, int | float) and not isinstance(ts, bool) and 0 <= ts < 2**53
+    return float(ts) if told else None
 
 
 def _text(value: Any, limit: int) -> str:

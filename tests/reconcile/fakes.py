@@ -82,7 +82,8 @@ class FakeJob:
 
     def emit(self, event: str, data: Record | None = None, injection: str | None = None) -> None:
         self.seq += 1
-        record = {"seq": self.seq, "ts": 0.0, "job_id": self.name, "node_id": "n",
+        ts = asyncio.get_running_loop().time()
+        record = {"seq": self.seq, "ts": ts, "job_id": self.name, "node_id": "n",
                   "injection_id": injection, "event": event, "data": data or {}}  # fmt: skip
         self.outbox += json.dumps(record).encode() + b"\n"
         asyncio.get_running_loop().call_soon(self.provider.follow_up, self.name)

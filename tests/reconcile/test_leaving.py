@@ -26,6 +26,9 @@ def long_project(rig, **spec):
 @pytest.mark.parametrize("reason", ["TimeLimit", "Stopped"])
 def test_the_next_attempt_is_told_where_the_work_is(play, reason):
     async def scenario(rig):
+        rig.apply(swarm(replicas=1))
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
+        await rig.pass_time(30)
         long_project(rig)
         (await at_work(rig)).leave(reason)
         await rig.until(lambda: len(attempts(rig)) == 2, "another attempt")
@@ -59,15 +62,51 @@ def test_a_time_limit_is_no_failed_launch_and_no_alarm(play):
     play(scenario)
 
 
-def test_long_tasks_outlast_any_number_of_time_limits(play):
+def test_turns_that_had_a_workers_whole_time_are_not_repeated_for_ever(play):
     async def scenario(rig):
         long_project(rig)
-        for number in range(1, 26):
-            (await at_work(rig)).leave("TimeLimit")
-            await rig.until(lambda n=number: attempts(rig)[-1]["number"] > n, "the next attempt")
-        rig.provider.turn_seconds = 0.05
-        (await at_work(rig)).leave("TimeLimit")
-        await rig.phase("Project", "demo", "Completed")
+        for number in range(1, 11):
+            job = await at_work(rig)
+            await rig.pass_time(60)
+            job.leave("TimeLimit")
+            await rig.until(
+                lambda n=number: (
+                    attempts(rig)[-1]["number"] > n or rig.task("demo.a")["phase"] == "Failed"
+                ),
+                "the next attempt",
+            )
+        assert rig.task("demo.a")["phase"] == "Failed"
+        found = rig.condition("Task", "demo.a", "Failed")
+        assert "timeLimit" in found["message"], found
+        assert attempts(rig)[-1]["headCommit"], "the work is kept all the same"
+
+    play(scenario)
+
+
+def test_turns_that_began_late_are_no_failures(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1))
+        rig.provider.turn_seconds = 1000
+        for number in range(12):
+            await rig.until(
+                lambda: [w for w in rig.swarm().get("workers") or () if w["phase"] == "Idle"],
+                "a worker",
+            )
+            await rig.pass_time(30)
+            if not number:
+                rig.apply(project(tasks=[work("a")]))
+            else:
+                rig.store.change(
+                    ("Project", "default", "demo"), lambda o: o["spec"].pop("suspend", None)
+                )
+            job = await at_work(rig)
+            await rig.pass_time(60)
+            rig.store.change(
+                ("Project", "default", "demo"), lambda o: o["spec"].update(suspend=True)
+            )
+            job.leave("TimeLimit")
+            await rig.until(lambda: attempts(rig)[-1]["state"] == "Failed", "the end")
+        assert rig.task("demo.a")["failures"]["infrastructure"] == 0
 
     play(scenario)
 
