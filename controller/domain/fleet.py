@@ -31,6 +31,14 @@ STEADY_SECONDS = 10.0
 """Failed launches are forgotten when all workers have been ready for so long."""
 TIME_LIMIT = "TimeLimit"
 """Reason for which a worker leaves whose node was lent to it for a time only."""
+SHORT_SECONDS = 120.0
+"""A worker that must leave so soon after it was ready, without a turn, has too short a time limit:
+it would be replaced by the next one for ever."""
+TOO_SHORT = "TimeLimitTooShort"
+TOO_SHORT_MESSAGE = (
+    "its time limit was up before it could do anything; ask for a longer one (timeLimit; without "
+    "it the partition's default counts)"
+)
 IN_THE_QUEUE = " in the queue: "
 PATIENCE_SECONDS = 30.0
 """What was launched longer ago than this is not expected at any moment."""
@@ -222,9 +230,14 @@ def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen, now: float) -> None:
     if entry.phase == "Draining" and entry.reason != now_seen.leaving:
         plan.drained.append(entry.job)
         return
-    if now_seen.leaving == TIME_LIMIT and not _in_vain(entry, now_seen, now):
-        plan.left.append(replace(entry, reason=TIME_LIMIT))
-        plan.drained.append(entry.job)
+    if now_seen.leaving == TIME_LIMIT:
+        if _in_vain(entry, now_seen, now):
+            entry = replace(entry, reason=TOO_SHORT, message=TOO_SHORT_MESSAGE)
+            plan.lost.append(entry)
+            plan.entries.append(replace(entry, phase=LOST))
+        else:
+            plan.left.append(replace(entry, reason=TIME_LIMIT))
+            plan.drained.append(entry.job)
         return
     reason = now_seen.parting or now_seen.leaving or entry.reason or now_seen.reason
     told = now_seen.reason if now_seen.leaving else ""
@@ -245,17 +258,21 @@ def _count_failures(plan: FleetPlan, seen: Mapping[str, Seen], now: float) -> No
             first, most = UNUSABLE_BACKOFF, MAX_UNUSABLE_BACKOFF
         backoff = min(most, first * 2.0 ** min(plan.launch_failures - 1, 10))
         plan.next_launch_at = max(plan.next_launch_at or 0.0, now + backoff)
-    elif not plan.lost and all(
-        e.ready_at is not None and now - e.ready_at >= STEADY_SECONDS for e in plan.entries
-    ):
+    elif not plan.lost and all(_is_steady(e, now) for e in plan.entries):
         waits = plan.next_launch_at is not None and now < plan.next_launch_at
         if not waits and plan.entries:
             plan.launch_failures, plan.next_launch_at = 0, None
 
 
+def _is_steady(entry: Entry, now: float) -> bool:
+    ready = entry.ready_at is not None and entry.phase != LOST
+    return ready and now - (entry.ready_at or now) >= STEADY_SECONDS
+
+
 def _in_vain(entry: Entry, now_seen: Seen, now: float) -> bool:
     """Whether a worker that is gone was of no use: never ready, or only for a moment."""
-    early = entry.ready_at is None or now - entry.ready_at < EARLY_SECONDS
+    enough = SHORT_SECONDS if now_seen.leaving == TIME_LIMIT else EARLY_SECONDS
+    early = entry.ready_at is None or now - entry.ready_at < enough
     return early and not (entry.ready_at is not None and now_seen.busy)
 
 

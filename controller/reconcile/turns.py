@@ -338,8 +338,9 @@ _MERGE = {
 def _time(record: Mapping[str, Any]) -> float | None:
     """A record's time by the worker's clock, if it says one."""
     ts = record.get("ts")
-    told = isinstance(ts, int | float) and not isinstance(ts, bool) and 0 <= ts < 2**53
-    return float(ts) if told else None
+    if isinstance(ts, bool) or not isinstance(ts, int | float):
+        return None
+    return float(ts) if 0 <= ts < 2**53 else None
 
 
 def _text(value: Any, limit: int) -> str:

@@ -162,7 +162,7 @@ def test_one_that_leaves_is_given_nothing(play):
     async def scenario(rig):
         rig.apply(swarm(replicas=1))
         await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
-        await rig.pass_time(30)
+        await rig.pass_time(150)
         (job,) = rig.provider.live()
         job.receive = job.inbox.append
         job.emit("thread_status", {"status": "draining", "reason": "TimeLimit"})
@@ -190,6 +190,28 @@ def test_workers_that_leave_as_soon_as_they_come_back_off(play):
         end = rig.clock.now() + 600
         await rig.until(lambda: leave() or rig.clock.now() > end, "ten minutes", 700)
         assert 5 <= sum(call.startswith("launch") for call in rig.provider.calls) <= 15
-        assert "TimeLimit" in rig.condition("Swarm", "builders", "Available")["message"]
+        found = rig.condition("Swarm", "builders", "Available")
+        assert found["reason"] == "TimeLimitTooShort" and "timeLimit" in found["message"]
+        assert rig.swarm()["phase"] == "Failed"
+
+    play(scenario)
+
+
+@pytest.mark.parametrize(("seconds", "calm"), [(50, False), (600, True)])
+def test_idle_workers_are_replaced_calmly_but_not_all_the_time(play, seconds, calm):
+    """Without a turn, a time limit of a minute is no use to anybody; one of ten is the queue's."""
+
+    async def scenario(rig):
+        rig.apply(swarm(replicas=1))
+        for _ in range(5):
+            await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker", 400)
+            await rig.pass_time(seconds)
+            (job,) = rig.provider.live()
+            job.leave("TimeLimit")
+            await rig.until(lambda: rig.swarm().get("readyReplicas") == 0, "the end", 5)
+        assert (rig.reasons()["WorkerLeft"] == 5) == calm
+        assert (
+            rig.condition("Swarm", "builders", "Ready")["reason"] == "TimeLimitTooShort"
+        ) != calm
 
     play(scenario)
