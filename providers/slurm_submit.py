@@ -174,10 +174,14 @@ rm -f "$mine"
 CODESWARM_JOB_ID={job} CODESWARM_BASE_DIR=$dir CODESWARM_NODE_ID=${{SLURMD_NODENAME:-$(uname -n)}}
 export CODESWARM_JOB_ID CODESWARM_BASE_DIR CODESWARM_NODE_ID
 trap 'fail SetupFailed "a setup command ended the script"' EXIT
+trap 'fail TimeLimitTooShort {early}' USR1
 {setup}trap - EXIT
+# Python begins with the signal blocked, and the worker takes it once it can.
+hold=
+if env --block-signal=USR1 true >/dev/null 2>&1; then hold='env --block-signal=USR1'; fi
 {path}for python in {pythons}; do
   if "$python" -I -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1; then
-    exec "$python" -I {worker} "$dir"
+    exec $hold "$python" -I {worker} "$dir"
   fi
 done
 fail PythonNotFound {missing}
@@ -188,6 +192,10 @@ code=$?
 [ "$code" -eq 0 ] || fail SetupFailed "{ordinal} setup command ended with exit status $code on \
 $CODESWARM_NODE_ID; what it said is in worker.log"
 """
+_EARLY = (
+    "the time limit was up before the worker had begun; ask for a longer one (timeLimit; without "
+    "it the default of the partition counts)"
+)
 _ORDINALS = ("the first", "the second", "the third")
 
 
@@ -215,6 +223,7 @@ def script(one: Submission) -> str:
         worker=shlex.quote(one.worker),
         pythons=" ".join(shlex.quote(p) for p in pythons),
         missing=shlex.quote(missing),
+        early=f'"{_EARLY}"',
         setup="".join(_setup(n, text) for n, text in enumerate(one.wanted.setup)),
         path=f'PATH={folders}"$PATH"; export PATH\n' if folders else "",
     )

@@ -41,6 +41,7 @@ class Signals:
         self._came: list[Notice] = []
         for number in _NOTICES:
             signal.signal(number, self._note)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _NOTICES)  # who started us may have held it
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     def take(self) -> list[Notice]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +17,8 @@ from hypothesis import strategies as st
 from providers.base import ProviderError
 from providers.slurm_options import arguments, value_of
 from providers.slurm_submit import Submission, Wanted, command, job_id, script, wanted
+from tests.worker.harness import until
+from worker.bundle import build
 
 UID, JOB = "0d9f6a1e-1111-4222-8333-444455556666", "team-0d9f6a1e-3-1"
 
@@ -81,18 +84,26 @@ def test_the_id_is_what_sbatch_prints_last(out: str, id: int | None) -> None:
 # --- the script, run ---------------------------------------------------------------------------
 
 
-def run(
+def start(
     folder: Path, one: Submission, job: str = "17", path: str = os.environ["PATH"]
-) -> subprocess.CompletedProcess[str]:
-    """Run a batch script as slurmd would, but for its environment."""
+) -> subprocess.Popen[str]:
+    """Start a batch script as slurmd would, but for its environment."""
     batch = folder / "batch.sh"
     if not batch.exists():
         batch.write_text(script(one))
     env = {"PATH": path, "SLURM_JOB_ID": job, "SLURMD_NODENAME": "n1"}
     shell = ["bash", "-l"] if one.wanted.setup else ["sh"]
-    return subprocess.run(
-        [*shell, str(batch)], env=env, capture_output=True, text=True, check=False
-    )
+    pipe = subprocess.PIPE
+    return subprocess.Popen([*shell, str(batch)], env=env, stdout=pipe, stderr=pipe, text=True)
+
+
+def run(
+    folder: Path, one: Submission, job: str = "17", path: str = os.environ["PATH"]
+) -> subprocess.CompletedProcess[str]:
+    """Run a batch script to its end."""
+    with start(folder, one, job, path) as process:
+        out, errors = process.communicate(timeout=30)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, errors)
 
 
 @pytest.fixture
@@ -193,6 +204,35 @@ def test_a_setup_command_that_fails_says_so(
     assert (ended.returncode, ended.stdout) == (1, "")
     assert failure(folder)["reason"] == "SetupFailed"
     assert said in failure(folder)["message"]
+
+
+def test_a_time_limit_that_nears_before_the_worker_has_begun(tmp_path: Path, worker: Path) -> None:
+    setup = ("kill -USR1 $$", "touch never")
+    folder, one = made(tmp_path, worker, Wanted(python=sys.executable, setup=setup))
+    ended = run(folder, one)
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert failure(folder)["reason"] == "TimeLimitTooShort"
+    assert not (folder / "never").exists()
+
+
+def test_a_time_limit_that_nears_while_python_starts_is_told_to_the_worker(tmp_path: Path) -> None:
+    """On a busy file system that takes seconds, and by itself the signal would just end it."""
+    slow = tmp_path / "slow python"
+    slow.write_text(
+        f"#!/bin/bash\n[ \"$2\" = -c ] || {{ touch '{tmp_path}/starts'; sleep 0.5; }}\n"
+        f'exec {sys.executable} "$@"\n'
+    )
+    slow.chmod(0o700)
+    folder, one = made(tmp_path, build(tmp_path), Wanted(python=str(slow)))
+    told = {"job": JOB, "index": 3, "runtime": "mock", "agent": {}, "pollSeconds": 0.1}
+    (folder / "worker.json").write_text(json.dumps(told))
+    with start(folder, one) as process:
+        until((tmp_path / "starts").exists, "Python's start")
+        process.send_signal(signal.SIGUSR1)
+        assert process.wait(20) == 0
+    outbox = (folder / "mailbox" / "outbox" / f"{JOB}_03.jsonl").read_text()
+    last = json.loads(outbox.splitlines()[-1])["data"]
+    assert last == {"status": "stopped", "reason": "TimeLimit"}
 
 
 def test_a_folder_that_cannot_be_written_is_no_success(tmp_path: Path, worker: Path) -> None:
