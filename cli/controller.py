@@ -65,8 +65,9 @@ def down() -> None:
         click.echo("no controller runs")
         return
     workers = sum(
-        len((swarm.get("status") or {}).get("workers") or ())
+        row["phase"] not in ("Launching", "Lost")
         for swarm in session().client.list("Swarm", None)
+        for row in (swarm.get("status") or {}).get("workers") or ()
     )
     told = f"; {workers} worker{'s run' if workers > 1 else ' runs'} on" if workers else ""
     click.echo(f"controller stopped (pid {pid}){told}")

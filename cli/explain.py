@@ -110,7 +110,8 @@ def _task(about: Session, obj: Resource) -> Iterator[str]:
     name, status = obj["metadata"]["name"], obj.get("status") or {}
     yield _headline(obj)
     questions = _questions(about, name)
-    links = chain(name, world(about))
+    facts = world(about)
+    links = chain(name, facts)
     first = links[0]
     if first.blocker is not None:
         yield f"because {first.blocker.reason}: {first.blocker.message}"
@@ -129,6 +130,20 @@ def _task(about: Session, obj: Resource) -> Iterator[str]:
             yield from how_to_answer(about, approval)
     elif phase == "Running":
         yield first.state
+        yield from _held_up(obj, facts)
+
+
+def _held_up(obj: Resource, facts: WorldFacts) -> Iterator[str]:
+    """Why nothing may be heard of an attempt that is under way, or it does not go on."""
+    swarm = facts.swarm(facts.tasks[obj["metadata"]["name"]].attempt_swarm)
+    if swarm is not None and swarm.away is not None:
+        yield f"swarm {swarm.name} is out of reach: {swarm.away.reason}: {swarm.away.message}"
+        yield "  its worker goes on meanwhile; what became of it is seen when there is contact"
+        return
+    for condition in (obj.get("status") or {}).get("conditions") or ():
+        if condition["status"] == "Unknown" or condition["reason"] == "SendingRepository":
+            said = ": ".join(t for t in (condition["reason"], condition.get("message")) if t)
+            yield f"  {condition['type']} is {condition['status']} because {said}"
 
 
 def _questions(about: Session, task: str) -> list[Resource]:

@@ -93,6 +93,7 @@ class Outboxes:
         self._ctx.wake_dispatch()
         self._wake_prompts(key)
         self._wake_orphans(list(self._ctx.world.open_jobs))
+        self.wake_waiting(key)
         return gone
 
     async def end_strays(self, handle: SwarmHandle, provider: Provider) -> None:

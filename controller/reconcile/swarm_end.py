@@ -229,9 +229,11 @@ class SwarmEnd:
             jobs = ", ".join(row["job"] for row in rows[:20])
             more = f" and {len(rows) - 20} more" if len(rows) > 20 else ""
             left = f"may still be there: {jobs or 'its files'}{more}"
-            text = f"let go without contact ({error}); {left}"
+            root = place_of(self._ctx, obj)[1].get("workspaceRoot")
+            below = f"; its folders are below {root}" if root else ""
+            text = f"let go without contact ({error}); {left}{below}"
             self._ctx.event(obj, "Abandoned", text, warning=True)
-            await self._release(obj)
+            await self._release(obj, told=True)
             return None
         self._contacts.lost(obj, error)
         return await self._stuck(obj, "ProviderReachable", error)
@@ -248,7 +250,7 @@ class SwarmEnd:
         status["conditions"], status["reason"] = writer.conditions, reason
         obj.update(await self._ctx.write_status(obj, status))
 
-    async def _release(self, obj: Resource) -> None:
+    async def _release(self, obj: Resource, *, told: bool = False) -> None:
         current = self._ctx.store.get(
             Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
         )
@@ -257,5 +259,6 @@ class SwarmEnd:
         current["metadata"]["finalizers"] = [
             f for f in current["metadata"].get("finalizers") or () if f != FINALIZER
         ]
-        self._ctx.event(obj, "Terminated", "every worker is gone")
+        if not told:
+            self._ctx.event(obj, "Terminated", "every worker is gone")
         await self._ctx.store.update(current)

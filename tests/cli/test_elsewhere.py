@@ -29,6 +29,31 @@ def test_a_host_out_of_reach_is_told_wherever_one_looks(run: Run, db: Database) 
     assert "because ProviderUnreachable" in told and "cannot be resolved" in told
 
 
+def at_work(*conditions: dict) -> dict:
+    attempt = {
+        "number": 1, "revision": 1, "injectionId": "i.1", "swarm": "builders", "worker": 0,
+        "job": "j0", "state": "Running", "assignedAt": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    rest = [condition("Accepted", "True"), *conditions]
+    return {"phase": "Running", "attempts": [attempt], "conditions": rest}
+
+
+def test_a_task_at_work_says_that_nothing_is_heard_of_it(run: Run, db: Database) -> None:
+    seed_swarm(db, AWAY)
+    seed(db, prompt("p", target={"swarm": "builders"}), at_work())
+    told = run("explain", "p").stdout
+    assert "Running (attempt 1)" in told
+    assert "builders is out of reach: HostNotFound: login host 'lab'" in told
+
+
+def test_a_task_says_that_its_repository_is_on_its_way(run: Run, db: Database) -> None:
+    seed_swarm(db, condition("ProviderReachable", "True"))
+    home = condition("BranchDurable", "Unknown", "BringingHome", "carrying the work from lab")
+    seed(db, prompt("p", target={"swarm": "builders"}), at_work(home))
+    told = run("explain", "p").stdout
+    assert "BranchDurable is Unknown because BringingHome: carrying the work from lab" in told
+
+
 def test_a_refused_submission_is_told(run: Run, db: Database) -> None:
     refused = condition("Available", "False", "PartitionNotFound", "there is no partition a100")
     seed_swarm(db, condition("ProviderReachable", "True"), refused, workers=[], phase="Launching")
