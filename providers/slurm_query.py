@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from providers.slurm_state import Standing, standing, words
 from providers.slurm_time import seconds_of_limit
 
 MARK = "codeswarm"
 """What the comment of every job of ours begins with."""
-_FIELDS = ("%A", "%F", "%K", "%V", "%C", "%m", "%D", "%P", "%T", "%r", "%N", "%j", "%k")
+_FIELDS = ("%A", "%F", "%K", "%V", "%C", "%m", "%D", "%b", "%P", "%T", "%r", "%N", "%j", "%k")
 _COMMENT = re.compile(
     rf"{MARK}:(?P<uid>[A-Za-z0-9-]{{1,64}}):(?P<job>[A-Za-z0-9][A-Za-z0-9._-]{{0,254}})"
     r":(?P<token>[0-9a-f]{1,32})\Z"
@@ -48,6 +48,8 @@ class Queued:
     memory_mb: float = 0.0
     """As asked for per node; 0 where the cluster does not count memory."""
     nodes: int = 1
+    gres: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Generic resources on each node, such as ``{"gpu": 1}``."""
     partition: str = ""
     node: str = ""
 
@@ -82,7 +84,8 @@ def _queued(line: str) -> Queued | None:
     parts = line.split("|")
     if len(parts) != len(_FIELDS):
         return None
-    number, master, index, at, cpus, memory, nodes, partition, state, why, node, name, note = parts
+    number, master, index, at, cpus, memory, nodes, tres, *others = parts
+    partition, state, why, node, name, note = others
     ours = _COMMENT.match(note.strip())
     id = _number(number)
     if ours is None or ours["job"] != name.strip() or id is None:
@@ -100,6 +103,7 @@ def _queued(line: str) -> Queued | None:
         cpus=_number(cpus) or 0,
         memory_mb=megabytes(memory),
         nodes=_number(nodes.partition("-")[0]) or 1,
+        gres=parse_gres(tres),
         partition=partition,
         node=node,
     )
@@ -117,6 +121,27 @@ def megabytes(text: str) -> float:
     """A size as Slurm prints it (``4G``, ``500M``, ``1000``: MiB); 0 if it says nothing."""
     found = re.match(r"(\d{1,12}(?:\.\d{1,6})?)([KMGTP]?)[cn]?\Z", text.strip(), re.ASCII)
     return float(found[1]) * _UNITS[found[2]] if found else 0.0
+
+
+_GRES = re.compile(r"(?:gres[:/])?(?P<name>[A-Za-z_]\w*)(?::(?P<type>[A-Za-z_][\w.-]*))?"
+                   r"(?::(?P<count>\d{1,9}))?(?:\(.*\))?\Z", re.ASCII)  # fmt: skip
+
+
+def parse_gres(text: str) -> dict[str, int]:
+    """Generic resources as squeue (``%b``) and sinfo (``%G``) print them, by name, and by type too.
+
+    ``gpu:a100:2(S:0-1)`` is ``{"gpu": 2, "gpu:a100": 2}``.  What cannot be read is left out.
+    """
+    found: dict[str, int] = {}
+    for item in re.split(r",(?![^(]*\))", text.strip()):
+        match = _GRES.match(item)
+        if match is None or item == "N/A":
+            continue
+        count = int(match["count"] or 1)
+        names = [match["name"], *([f"{match['name']}:{match['type']}"] if match["type"] else [])]
+        for name in names:
+            found[name] = found.get(name, 0) + count
+    return found
 
 
 # --- accounting --------------------------------------------------------------------------------
@@ -255,11 +280,13 @@ class Node:
     name: str
     cpus: int
     memory_mb: float
+    gres: Mapping[str, int] = field(default_factory=dict, hash=False)
+    """Generic resources, such as ``{"gpu": 4, "gpu:a100": 4}``."""
 
 
 def nodes_command(partitions: str) -> list[str]:
     """How a cluster is asked for the nodes of partitions (names with commas between)."""
-    return _ask("sinfo", "-h", "-N", "-p", partitions, "-o", "%N|%c|%m")
+    return _ask("sinfo", "-h", "-N", "-p", partitions, "-o", "%N|%c|%m|%G")
 
 
 def parse_nodes(text: str) -> list[Node]:
@@ -267,8 +294,9 @@ def parse_nodes(text: str) -> list[Node]:
     found: dict[str, Node] = {}
     for line in text.split("\n"):
         parts = line.split("|")
-        if len(parts) == 3 and _number(parts[1]) is not None:
-            found[parts[0]] = Node(parts[0], _number(parts[1]) or 0, megabytes(parts[2]))
+        if len(parts) == 4 and _number(parts[1]) is not None:
+            gres = parse_gres(parts[3])
+            found[parts[0]] = Node(parts[0], _number(parts[1]) or 0, megabytes(parts[2]), gres)
     return list(found.values())
 
 
@@ -284,11 +312,15 @@ def room(
         return None
     whole = facts.whole_nodes or (bool(there) and all(one.exclusive for one in there))
     cpus, memory = max(like.cpus, 1), like.memory_mb if facts.counts_memory else 0.0
-    return sum(_fits(node, cpus, memory, whole) for node in nodes)
+    counted = {name for node in nodes for name in node.gres}
+    gres = {name: count for name, count in like.gres.items() if name in counted and count > 0}
+    return sum(_fits(node, cpus, memory, gres, whole) for node in nodes)
 
 
-def _fits(node: Node, cpus: int, memory: float, whole: bool) -> int:
+def _fits(node: Node, cpus: int, memory: float, gres: Mapping[str, int], whole: bool) -> int:
     fit = node.cpus // cpus
+    for name, count in gres.items():
+        fit = min(fit, node.gres.get(name, 0) // count)
     if memory > 0:
         fit = min(fit, int(node.memory_mb // memory))
     return min(fit, 1) if whole else fit

@@ -57,11 +57,17 @@ class Actor:
         unseen = [j for j in ended if j not in jobs]  # what was made ready for them, if anything
         if settled or unseen or extras.old:
             await provider.remove(handle, settled + unseen + extras.old)
-        await self._drain(handle, provider, plan)
+        await self._drain(handle, provider, plan, jobs)
         if plan.launch:
             await self._launch(obj, handle, provider, want, plan)
 
-    async def _drain(self, handle: SwarmHandle, provider: Provider, plan: FleetPlan) -> None:
+    async def _drain(
+        self,
+        handle: SwarmHandle,
+        provider: Provider,
+        plan: FleetPlan,
+        jobs: Mapping[str, JobStatus],
+    ) -> None:
         record = {"type": "control", "epoch": self._ctx.epoch, "payload": {"action": "drain"}}
         info = self._ctx.world.swarms.get(Key("Swarm", handle.namespace, handle.name))
         now = self._ctx.clock.now()
@@ -72,7 +78,10 @@ class Actor:
                 continue  # it was given a task while this was decided: after that turn
             if last is None or now - last >= DRAIN_AGAIN_SECONDS:
                 self._drained[job] = now
-                await provider.deliver(handle, job, worker.index, record)
+                if is_queued(jobs.get(job)):
+                    await provider.stop(handle, [job], force=False)
+                else:
+                    await provider.deliver(handle, job, worker.index, record)
 
     async def _launch(
         self,
@@ -105,6 +114,11 @@ def _request(obj: Resource, handle: SwarmHandle, want: Launchable, entry: Entry)
     return LaunchRequest(
         swarm=handle, job=entry.job, index=entry.index, config=config, env=want.env
     )
+
+
+def is_queued(status: JobStatus | None) -> bool:
+    """Whether a worker has not begun: nobody is there to read that it is to leave."""
+    return status is not None and status.state is JobState.PENDING
 
 
 @dataclass(frozen=True, slots=True)

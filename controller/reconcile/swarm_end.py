@@ -11,6 +11,7 @@ from controller.reconcile.contact import Contact, observe
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.places import leave, unsettled
+from controller.reconcile.swarm_act import is_queued
 from controller.reconcile.swarm_spec import place_of
 from controller.reconcile.swarm_status import FINALIZER, entries_of
 from controller.resources.effective import effective
@@ -178,19 +179,23 @@ class SwarmEnd:
         elif waited >= grace:
             await provider.stop(handle, jobs, force=False)
         else:
-            await self._drain(obj, provider, handle, jobs)
+            await self._drain(obj, provider, handle, running)
         return 0.25
 
     async def _drain(
-        self, obj: Resource, provider: Provider, handle: SwarmHandle, jobs: list[str]
+        self, obj: Resource, provider: Provider, handle: SwarmHandle, running: list[JobStatus]
     ) -> None:
         known = {e.job: e.index for e in entries_of(obj)}
         record = {"type": "control", "epoch": self._ctx.epoch, "payload": {"action": "drain"}}
-        for job in jobs:
+        for status in running:
+            job = status.job
             if job not in known:
                 await provider.stop(handle, [job], force=True)
             elif job not in self._drained:
-                await provider.deliver(handle, job, known[job], record)
+                if is_queued(status):
+                    await provider.stop(handle, [job], force=False)
+                else:
+                    await provider.deliver(handle, job, known[job], record)
                 self._drained.add(job)
 
     async def _archive(

@@ -171,3 +171,18 @@ def test_what_was_made_ready_for_workers_that_never_came_goes(play):
         assert set(reasons) <= {"PartitionNotFound"}, "nobody is told to leave who never came"
 
     play(scenario)
+
+
+def test_who_waits_in_the_queue_is_taken_back_at_once(play):
+    """Nobody there reads that it is to leave: by a scale and by the swarm's end."""
+
+    async def scenario(rig):
+        rig.apply(swarm(replicas=3))
+        await rig.until(wait_in_line(rig, "Resources", "Resources", "Resources"), "jobs")
+        await rig.until(lambda: len(rig.swarm().get("workers", ())) == 3, "the table")
+        rig.patch("Swarm", "builders", replicas=1)
+        await rig.until(lambda: len(rig.provider.live()) == 1, "two to be taken back", 5)
+        rig.delete("Swarm", "builders")
+        await rig.until(lambda: not rig.provider.live(), "the last one", 5)
+
+    play(scenario)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +19,7 @@ from providers.slurm_query import (
     megabytes,
     parse_accounting,
     parse_config,
+    parse_gres,
     parse_nodes,
     parse_partitions,
     parse_queue,
@@ -105,7 +108,7 @@ def line(
 ) -> str:  # fmt: skip
     """As squeue prints a job of ours."""
     note = comment_of(UID, JOB, "ab12") if comment is None else comment
-    return f"17|17|3|1795673812|2|500M|1|main|{state}|{reason}|{node}|{name}|{note}"
+    return f"17|17|3|1795673812|2|500M|1|gres:gpu:1|main|{state}|{reason}|{node}|{name}|{note}"
 
 
 def test_a_job_of_ours_is_read() -> None:
@@ -198,11 +201,14 @@ def job(cpus: int = 1, memory: float = 0.0, nodes: int = 1) -> Queued:
     return Queued(1, UID, JOB, "ab", pending, cpus=cpus, memory_mb=memory, nodes=nodes)
 
 
-nodes_of_two = parse_nodes("n1|8|4000|\nn1|8|4000\nn2|8+|4000\nn2|4|8000\n")
+nodes_of_two = parse_nodes(
+    "n1|8|4000|\nn1|8|4000|gpu:a100:4(S:0-1)\nn2|8+|4000|\nn2|4|8000|gpu:1,shard:2\n"
+)
 
 
 def test_room_is_counted_by_node() -> None:
-    assert nodes_of_two == [Node("n1", 8, 4000), Node("n2", 4, 8000)]
+    held = {"gpu": 4, "gpu:a100": 4}, {"gpu": 1, "shard": 2}
+    assert nodes_of_two == [Node("n1", 8, 4000, held[0]), Node("n2", 4, 8000, held[1])]
     plain, memory = ClusterFacts(), ClusterFacts(counts_memory=True)
     main = [Partition("main")]
     assert room(nodes_of_two, plain, main, job(3)) == 3
@@ -210,6 +216,30 @@ def test_room_is_counted_by_node() -> None:
     assert room(nodes_of_two, memory, main, job(1, 2000)) == 2 + 4
     assert room(nodes_of_two, ClusterFacts(whole_nodes=True), main, job()) == 2
     assert room(nodes_of_two, plain, [Partition("x", exclusive=True)], job()) == 2
+
+
+def test_generic_resources_count() -> None:
+    plain, main = ClusterFacts(), [Partition("main")]
+    like = replace(job(), gres={"gpu": 1})
+    assert room(nodes_of_two, plain, main, like) == 4 + 1
+    typed = replace(job(), gres={"gpu": 2, "gpu:a100": 2})
+    assert room(nodes_of_two, plain, main, typed) == 2
+    assert room(nodes_of_two, plain, main, replace(job(), gres={"nic": 1})) == 12, "not known"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("gres:gpu:1", {"gpu": 1}),
+        ("gres/gpu:tesla:2", {"gpu": 2, "gpu:tesla": 2}),
+        ("gpu:a100:4(S:0,1),mps:100", {"gpu": 4, "gpu:a100": 4, "mps": 100}),
+        ("gpu", {"gpu": 1}),
+        ("N/A", {}),
+        ("(null)", {}),
+    ],
+)
+def test_generic_resources_are_read(text: str, found: dict[str, int]) -> None:
+    assert parse_gres(text) == found
 
 
 def test_where_it_cannot_be_counted_there_is_room() -> None:
