@@ -83,6 +83,11 @@ class Config:
     """Those of ``env`` whose values must not be told; None: all."""
 
     @property
+    def shared(self) -> bool:
+        """Whether its folder is on a file system that several hosts share: it is a batch job."""
+        return self.poll_seconds > 0
+
+    @property
     def secrets(self) -> list[str]:
         """Values that no record may hold."""
         names = self.secret_names

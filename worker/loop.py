@@ -48,9 +48,8 @@ class Loop:
         self._config = config
         self._runtime = runtime
         masker = Masker(config.secrets)
-        shared = bool(config.poll_seconds)
         self._outbox = Outbox(
-            config.outbox, config.job, config.node, config.hint, masker, shared=shared
+            config.outbox, config.job, config.node, config.hint, masker, shared=config.shared
         )
         history = self._outbox.history
         self._unfinished = sorted(history.started - history.completed)

@@ -138,10 +138,10 @@ TASK_COMPLETE = "task_complete"
 files_changed (first 200), files_changed_count, merges?: [{task, commit, state}]}``"""
 TURN_COMPLETE = "turn_complete"
 """``{status: completed|failed|interrupted, answer (the final assistant text, at most 64 KiB),
-error?: {class: task|infrastructure|quota|overloaded|auth|branch_conflict|interrupted, message,
-retry_after_seconds?}, reason?}``: always the last record of an injection.  An interrupted one has
-the ``reason`` of whoever asked for it; after TimeLimit and Stopped a ``task_complete`` before it
-says where the unfinished work was pushed."""
+error?: {class: task|infrastructure|out_of_memory|quota|overloaded|auth|branch_conflict|
+interrupted, message, retry_after_seconds?}, reason?}``: always the last record of an injection.
+An interrupted one has the ``reason`` of whoever asked for it; after TimeLimit and Stopped a
+``task_complete`` before it says where the unfinished work was pushed."""
 AGENT_ERROR = "agent_error"  # {class, message, will_retry, reason?}
 SESSION_TRACE = "session_trace"
 """``{direction: "->" (to the agent)|"<-", text (at most 64 KiB characters), cut?: characters left

@@ -8,7 +8,7 @@ import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from worker import records
+from worker import oom, records
 from worker.config import Config
 from worker.environ import agent_environ
 from worker.errors import Interrupted, TurnError
@@ -29,6 +29,9 @@ MAX_ANSWER_BYTES = 64 << 10
 MAX_TRACE_CHARS = 64 << 10
 ORDER_SECONDS = 0.3
 """So long after a failure an order to leave is taken for its cause."""
+OUT_OF_MEMORY = (
+    "the job's memory was used up, and a process of it was killed: ask for more (such as --mem)"
+)
 _BLAMED = frozenset({"task", "infrastructure"})
 """Classes of failures that may come of processes that somebody has ended."""
 CAPTURE_VARIABLE = "CODESWARM_CAPTURE_ALL_SESSION"
@@ -103,6 +106,7 @@ class Turns:
     def _end(self, scope: TurnScope, work: Callable[[], str]) -> dict[str, Any]:
         """Do the work and clean up after it: the data of ``turn_complete``."""
         self._keep = None
+        killed = self._killed()
         try:
             end: dict[str, Any] = {"status": "completed", "answer": tail(work())}
         except Interrupted as stop:
@@ -122,12 +126,19 @@ class Turns:
                 message = end["error"]["message"]
                 end = interrupted(reason)
                 end["error"]["message"] += f" ({message})"
+            elif self._killed() > killed:
+                end["error"]["class"] = "out_of_memory"
+                end["error"]["message"] = f"{OUT_OF_MEMORY}; {end['error']['message']}"
         swept = scope.sweep()
         if not swept:
             complain("processes of the turn did not end in time")
         if swept and end.get("reason") in REASONS:
             end["error"]["message"] += self._save(scope)
         return end
+
+    def _killed(self) -> int:
+        """How many processes of our job, if we are one, were killed for lack of memory."""
+        return oom.kills() if self._config.shared else 0
 
     def _save(self, scope: TurnScope) -> str:
         """Put what an interrupted turn has done so far where it is durable; what to say of it."""

@@ -80,6 +80,7 @@ time limit nears, an administrator.  What it had done so far it has put at the a
 _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
     "task": (FailureClass.TASK, "TurnFailed"),
     "infrastructure": (FailureClass.INFRASTRUCTURE, "WorkerError"),
+    "out_of_memory": (FailureClass.INFRASTRUCTURE, "OutOfMemory"),
     "quota": (FailureClass.QUOTA, "QuotaExhausted"),
     "overloaded": (FailureClass.INFRASTRUCTURE, OVERLOADED),
     "auth": (FailureClass.CREDENTIAL, "CredentialRefused"),

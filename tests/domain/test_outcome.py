@@ -151,6 +151,7 @@ def test_a_long_plan_is_read_whole_and_a_report_at_the_end_of_a_long_answer() ->
         ("infrastructure", FailureClass.INFRASTRUCTURE),
         ("quota", FailureClass.QUOTA),
         ("overloaded", FailureClass.INFRASTRUCTURE),
+        ("out_of_memory", FailureClass.INFRASTRUCTURE),
         ("auth", FailureClass.CREDENTIAL),
         ("branch_conflict", FailureClass.INFRASTRUCTURE),
         ("new-class", FailureClass.INFRASTRUCTURE),
