@@ -167,6 +167,7 @@ class SlurmProvider:
                 epoch=self._epoch,
                 left=self._left,
                 beat_seconds=self._beat_seconds,
+                least=self._least,
             )
             self._clusters[id(host)] = cluster
         return cluster

@@ -35,6 +35,8 @@ ASK_SECONDS = 60.0
 """For a command that only asks; Slurm's own give up on slurmctld after some seconds to a minute."""
 SUBMIT_SECONDS = 120.0
 """For sbatch, which waits by itself where slurmctld is busy."""
+_TIMED_OUT, _TIMED_OUT_HARD = 124, 137
+"""What timeout(1) exits with."""
 LEAST_SECONDS = 2.0
 """With less time to act no submission is begun."""
 _ENDED = re.compile(r"invalid job id|already complet", re.IGNORECASE)
@@ -129,13 +131,17 @@ class SlurmClient:
 
         Raises: ProviderError, ProviderUnreachable (nothing was submitted), OutcomeUnknown.
         """
-        argv = command(one, (await self.facts()).max_array, default_limit)
+        sbatch = command(one, (await self.facts()).max_array, default_limit)
+        # By itself, too: it holds the lock on if the connection, and with it its deadline, is gone.
+        argv = ["timeout", "-k", "5", f"{SUBMIT_SECONDS:.0f}", *sbatch]
         seconds = min(SUBMIT_SECONDS, self._left())
         if seconds < LEAST_SECONDS:
             raise ProviderUnreachable(
                 "LeaseRunsOut", "this controller may not act long enough to submit a job"
             )
         ran = await self._host.run(argv, input=script(one), seconds=seconds, lock=lock, effect=True)
+        if ran.code in (_TIMED_OUT, _TIMED_OUT_HARD):
+            ran = Ran(None, ran.out, ran.err)
         if ran.code != 0:
             raise self._trouble("sbatch", ran)
         id = job_id(ran.out)

@@ -33,6 +33,8 @@ LIVELY_SECONDS = 3.0
 """A worker whose job is completing still works if its heart has beaten so lately."""
 SETTLE_SECONDS = 15.0
 """How long a removal waits for jobs that are about to be gone."""
+CANCEL_AGAIN_SECONDS = 10.0
+"""Between two cancellations of a job in the same way: Slurm itself follows TERM up by KILL."""
 _RECENT = 60.0
 """A heartbeat of a worker that was never looked at before is no older than this, in seconds by
 clocks that may differ a little, if it lives."""
@@ -62,6 +64,7 @@ class SlurmCluster:
         left: seconds for which we may still act.
         beat_seconds: a worker that Slurm does not know counts as alive while its heart has beaten
             so lately.
+        least: seconds for which a look at a swarm's folders is good enough.
         clock: monotonic, seconds.
     """
 
@@ -74,6 +77,7 @@ class SlurmCluster:
         epoch: int = 0,
         left: Callable[[], float] = lambda: math.inf,
         beat_seconds: float = BEAT_SECONDS,
+        least: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.host = host
@@ -82,7 +86,12 @@ class SlurmCluster:
         self._epoch = epoch
         self._left = left
         self._beat_seconds = beat_seconds
+        self._least = least
         self._clock = clock
+        self._listed: dict[str, tuple[float, list[Folder]]] = {}
+        """By swarm uid: its folders, and when they were looked at."""
+        self._cancelled: dict[tuple[int, str, bool], float] = {}
+        """By id, token and force: when jobs were cancelled last."""
         self._noticed: dict[str, dict[str, _Noticed]] = {}
         """By swarm uid and worker."""
         self._launch = SlurmLaunch(host, client, queue, clock)
@@ -108,7 +117,7 @@ class SlurmCluster:
         return [view.status for view in views.values() if view.status is not None]
 
     async def _views(self, swarm: SwarmHandle, *, fresh: bool = False) -> dict[str, View]:
-        folders = {folder.job: folder for folder in await self.host.folders(swarm)}
+        folders = {folder.job: folder for folder in await self._folders(swarm, fresh=fresh)}
         noticed = self._notice(swarm, folders)
         snapshot = await self.queue.look(fresh=fresh)
         there = snapshot.of(swarm.uid)
@@ -129,6 +138,14 @@ class SlurmCluster:
                 )
             views[job] = judge(folders.get(job), there.get(job, ()), job, signs)
         return views
+
+    async def _folders(self, swarm: SwarmHandle, *, fresh: bool) -> list[Folder]:
+        """The swarm's folders; workers that come or go are asked for several times a second."""
+        now = self._clock()
+        listed = self._listed.get(swarm.uid)
+        if fresh or listed is None or now - listed[0] >= self._least:
+            listed = self._listed[swarm.uid] = (now, await self.host.folders(swarm))
+        return listed[1]
 
     def _notice(self, swarm: SwarmHandle, folders: Mapping[str, Folder]) -> dict[str, _Noticed]:
         now, before = self._clock(), self._noticed.get(swarm.uid, {})
@@ -213,11 +230,18 @@ class SlurmCluster:
         await self.host.deliver(swarm, job, index, record, {})
 
     async def _cancel(self, jobs: Sequence[Queued], *, force: bool) -> None:
-        if jobs:
+        since = self._clock() - CANCEL_AGAIN_SECONDS
+        self._cancelled = {key: at for key, at in self._cancelled.items() if at > since}
+        due = [one for one in jobs if (one.id, one.token, force) not in self._cancelled]
+        if due:
             try:
-                await at_once(self._client.cancel(one, force=force) for one in jobs)
+                await at_once(self._cancel_one(one, force=force) for one in due)
             finally:
                 self.queue.wish()
+
+    async def _cancel_one(self, one: Queued, *, force: bool) -> None:
+        await self._client.cancel(one, force=force)
+        self._cancelled[one.id, one.token, force] = self._clock()
 
     async def remove(self, swarm: SwarmHandle, jobs: Collection[str] | None) -> None:
         """Remove what ended workers left; waits a little for jobs that are about to be gone.
@@ -237,11 +261,14 @@ class SlurmCluster:
                     )
                 if not settling:
                     break
+            self._listed.pop(swarm.uid, None)
             if jobs is not None:
                 await self.host.remove(swarm, jobs)
+                self._listed.pop(swarm.uid, None)
         if jobs is None:
             await self.host.remove(swarm, None)
             self._noticed.pop(swarm.uid, None)
+            self._listed.pop(swarm.uid, None)
 
 
 def _gone(one: Queued) -> bool:

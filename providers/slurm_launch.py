@@ -29,8 +29,9 @@ from providers.slurm_view import live
 
 T = TypeVar("T")
 
-UNSEEN = 3
-"""So often is a worker submitted whose job then cannot be seen: slurmctld may have lost it once."""
+UNSEEN, UNSEEN_SECONDS = 3, 600.0
+"""So often within so long is a worker submitted whose job then cannot be seen: slurmctld may have
+lost it, or be slow."""
 PARALLEL = 4
 """Commands at a time: Slurm itself takes them one by one."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
@@ -76,8 +77,8 @@ class SlurmLaunch:
         self._host = host
         self._client = client
         self._queue = queue
-        self._unseen: dict[str, int] = {}
-        """Submissions of workers that no look at the queue has shown since."""
+        self._unseen: dict[str, list[float]] = {}
+        """When workers were submitted that no look at the queue has shown since; our clock."""
         self._refused: dict[str, _Refusal] = {}
         """By swarm uid."""
 
@@ -201,26 +202,27 @@ class SlurmLaunch:
     async def _submit(
         self, swarm: SwarmHandle, one: Submission, lock: str, partitions: Sequence[Partition]
     ) -> None:
-        unseen = self._unseen.get(one.job, 0)
-        if unseen >= UNSEEN:
+        since = self._clock() - UNSEEN_SECONDS
+        unseen = [at for at in self._unseen.get(one.job, ()) if at > since]
+        if len(unseen) >= UNSEEN:
             raise ProviderError(
                 "SubmissionUnclear",
-                f"{one.job} was submitted {unseen} times, and squeue shows none of these jobs to "
-                f"{self._host.name}: nothing more is submitted; look at `squeue -t all`, and start "
-                "the controller anew when they can be seen there",
+                f"{one.job} was submitted {len(unseen)} times, and squeue shows none of these jobs "
+                f"to {self._host.name}: it is not submitted again for {UNSEEN_SECONDS / 60:.0f} "
+                "min; look at `squeue -t all` there, and at slurmctld's log",
             )
         limit = partitions[0].default_time or partitions[0].max_time
         try:
             id = await self._client.submit(one, lock, limit)
         except ProviderError as error:
             if isinstance(error, OutcomeUnknown):
-                self._unseen[one.job] = unseen + 1
+                self._unseen[one.job] = [*unseen, self._clock()]
             elif not isinstance(error, ProviderUnreachable):
                 self._refuse(swarm, error)
             self._client.forget_partitions()
             self._queue.wish()
             raise
-        self._unseen[one.job] = unseen + 1
+        self._unseen[one.job] = [*unseen, self._clock()]
         waits = Standing(JobState.PENDING, "Submitted")
         self._queue.note(Queued(id, one.uid, one.job, one.token, waits))
 

@@ -36,11 +36,14 @@ _REFUSED: Mapping[str, str] = {
     "help": "it submits nothing; leave it out",
     "usage": "it submits nothing; leave it out",
     "version": "it submits nothing; leave it out",
+    "quiet": "what sbatch says is how Codeswarm learns the job's id; leave it out",
+    "hold": "the job would wait for somebody to release it; leave it out",
 }
 """Long names that are refused, and what to do instead."""
 _LETTERS: Mapping[str, str] = {
     "a": "array", "J": "job-name", "o": "output", "e": "error", "i": "input", "D": "chdir",
-    "M": "clusters", "W": "wait", "V": "version",
+    "M": "clusters", "W": "wait", "V": "version", "h": "help", "u": "usage", "Q": "quiet",
+    "H": "hold",
 }  # fmt: skip
 _BARE = frozenset("HhkOsQuvVWX")
 """Letters that take no value."""
@@ -97,7 +100,7 @@ def _read(text: str) -> Iterator[Option]:
         name, equals, inside = first[2:].partition("=")
         yield Option(name, inside if equals else value)
         return
-    letters = first[1:]
+    letters = first[1:] if first.startswith("-") else ""  # a script's name is no option
     for at, letter in enumerate(letters):
         if letter in _BARE and at + 1 < len(letters):
             yield Option(letter, None)

@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from providers.base import ProviderError
+from providers.base import ProviderError, ProviderUnreachable
+from providers.slurm_remote import RemoteLogin
+from providers.ssh_target import SshTarget
 from tests.providers.harness import run, until
 from tests.remote.harness import Controller, attendant, gone, lab, on_lab
 from tests.remote.shells import LocalShell
@@ -28,6 +30,30 @@ def test_input_output_environment_and_place(tmp_path: Path) -> None:
         assert (done.code, done.err, done.timed_out, done.cut) == (7, "bad\n", False, False)
         bare = await one.host.run(["cat"], effect=False)
         assert bare.out == ""
+
+    on_lab(tmp_path, scenario)
+
+
+def test_a_login_does_not_change_what_commands_do(tmp_path: Path) -> None:
+    async def scenario(one: Controller) -> None:
+        done = await one.host.run(["env"], effect=False)
+        told = dict(line.split("=", 1) for line in done.out.splitlines() if "=" in line)
+        assert told["SLURM_CONF"] == "/x" and told["SBATCH_ACCOUNT"] == "ai" and told["MINE"] == "1"
+        names = {"SBATCH_HOLD", "SQUEUE_STATES", "SCANCEL_STATE", "SLURM_CLUSTERS", "SSH_AUTH_SOCK"}
+        assert not names & set(told)
+
+    given = "SBATCH_HOLD=1 SQUEUE_STATES=PD SCANCEL_STATE=PD SLURM_CLUSTERS=x SSH_AUTH_SOCK=/y"
+    kept = "SLURM_CONF=/x SBATCH_ACCOUNT=ai MINE=1"
+    on_lab(tmp_path, scenario, setup=(f"export {given} {kept}",))
+
+
+def test_half_an_answer_is_none(tmp_path: Path) -> None:
+    async def scenario(one: Controller) -> None:
+        login = RemoteLogin(one.host, SshTarget(host="lab", user="ada"))
+        argv = ["sh", "-c", "head -c 6000000 /dev/zero | tr '\\0' x"]
+        with pytest.raises(ProviderUnreachable) as refused:
+            await login.run(argv, seconds=20)
+        assert refused.value.reason == "AnswerTooLong"
 
     on_lab(tmp_path, scenario)
 

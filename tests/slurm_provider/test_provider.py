@@ -206,6 +206,77 @@ def test_a_job_that_nobody_sees_when_its_worker_is_stopped_begins_in_vain(
     play(World(slurm, root), scenario)
 
 
+def put_before(world: World, path: Path, **programs: str) -> None:
+    """Have the login host find these shell scripts before the real programs."""
+    path.mkdir()
+    for name, text in programs.items():
+        (path / name).write_text(f"#!/bin/sh\n{text}\n")
+        (path / name).chmod(0o700)
+    world.login.environment["PATH"] = f"{path}:{os.environ['PATH']}"
+
+
+def test_an_sbatch_that_hangs_is_ended_and_its_outcome_looked_for(
+    slurm: Slurm, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By itself: it holds the swarm's lock, also when nobody is connected any more."""
+    monkeypatch.setattr("providers.slurm_client.SUBMIT_SECONDS", 1)
+
+    async def scenario(world: World) -> None:
+        put_before(world, tmp_path / "bin", sbatch="exec sleep 60")
+        monkeypatch.setattr("providers.slurm_client.min", lambda *of: 30, raising=False)
+        with pytest.raises(OutcomeUnknown):
+            await world.provider.launch([world.request(0)])
+        world.login.environment["PATH"] = os.environ["PATH"]
+        monkeypatch.setattr("providers.slurm_client.SUBMIT_SECONDS", 60)
+        await world.provider.launch([world.request(0)])
+        await world.running(world.request(0).job)
+
+    play(World(slurm, root), scenario)
+
+
+def test_a_worker_whose_jobs_are_never_seen_is_not_submitted_for_ever(
+    slurm: Slurm, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(world: World) -> None:
+        one = world.request(0)
+        put_before(world, tmp_path / "bin", sbatch="echo 99999999")
+
+        async def unclear() -> bool:
+            try:
+                await world.provider.launch([one])
+            except ProviderError as error:
+                return error.reason == "SubmissionUnclear"
+            return False
+
+        await until(unclear, "it to be given up")
+        assert sum("sbatch" in argv for argv in world.login.ran) == 3
+        world.login.environment["PATH"] = os.environ["PATH"]
+        monkeypatch.setattr("providers.slurm_launch.UNSEEN_SECONDS", 0.0)
+        await world.provider.launch([one])
+        await world.running(one.job)
+
+    play(World(slurm, root), scenario)
+
+
+def test_a_worker_that_takes_its_time_to_end_is_not_cancelled_again_and_again(
+    slurm: Slurm, root: Path
+) -> None:
+    async def scenario(world: World) -> None:
+        one = world.request(0)
+        await world.provider.launch([one])
+        await world.running(one.job)
+        os.kill(_pid(world, one.job), signal.SIGSTOP)
+        for _ in range(5):
+            await world.provider.stop(world.swarm, [one.job], force=False)
+        assert sum("scancel" in argv for argv in world.login.ran) == 1
+        for _ in range(5):
+            await world.provider.stop(world.swarm, [one.job], force=True)
+        await world.ended(one.job)
+        assert sum("scancel" in argv for argv in world.login.ran) <= 3
+
+    play(World(slurm, root), scenario)
+
+
 def test_a_worker_that_slurmctld_forgot_runs_on_and_none_is_begun_beside_it(root: Path) -> None:
     async def scenario(world: World) -> None:
         slurm = world.slurm

@@ -30,7 +30,7 @@ UID, JOB = "0d9f6a1e-1111-4222-8333-444455556666", "team-0d9f6a1e-3-1"
         "--comment=x", "--parsable", "--wrap=ls", "--wra=ls", "--test-only", "--requeue", "--req",
         "-o/dev/null", "--output=x", "--error=x", "-D/tmp", "--chdir=/tmp", "-Mother",
         "--clusters=other", "--signal=USR2", "--wait", "-W", "--help", "-V", "--version", "--uid=0",
-        "-", "--",
+        "-", "--", "-h", "-u", "-Q", "--quiet", "-H", "--hold", "script.sh", "/bin/true", "",
     ],
 )  # fmt: skip
 def test_options_that_would_lose_a_worker_are_refused(option: str) -> None:

@@ -15,6 +15,11 @@ from worker.failures import ProviderError
 
 MAX_OUTPUT = 5 * 1024 * 1024
 """Bytes that are kept of each of a command's two outputs; an answer holds both."""
+_FOREIGN = ("SBATCH_", "SLURM_", "SQUEUE_", "SCANCEL_", "SINFO_", "SACCT_")
+_KEPT = frozenset({"SLURM_CONF", "SLURM_CONF_SERVER", "SBATCH_ACCOUNT"})
+"""Of a login's variables that change what Slurm's commands do, those that a site needs."""
+_NOT_FOR_JOBS = frozenset({"SSH_AUTH_SOCK"})
+"""Jobs get the environment of sbatch, and live longer than a login."""
 _CHUNK = 64 * 1024
 _AFTER_KILL = 2.0
 _LASTING: set[_Running] = set()
@@ -135,9 +140,20 @@ class Commands:
             _LASTING.discard(running)
 
 
+def login_environment(own: Mapping[str, str]) -> dict[str, str]:
+    """What commands get of the environment that a login gave us: nothing that would make them do
+    something else, such as hold a job, or hide jobs from a look at the queue.
+    """
+    return {
+        name: value
+        for name, value in own.items()
+        if name in _KEPT or not (name.startswith(_FOREIGN) or name in _NOT_FOR_JOBS)
+    }
+
+
 async def _start(command: Command) -> _Running:
     """Raises: ProviderError (``CommandNotFound``); OSError."""
-    env = {**os.environ, **command.env}
+    env = {**login_environment(os.environ), **command.env}
     pipe, nothing = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
     try:
         process = await asyncio.create_subprocess_exec(
