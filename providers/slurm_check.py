@@ -88,12 +88,13 @@ def too_small(
 ) -> ProviderError:
     """More workers are wanted than the partitions can hold with nobody else there."""
     names = ",".join(one.name for one in partitions)
-    each = f"{like.cpus if like is not None else 1} processors"
+    cpus = like.cpus if like is not None else 1
+    each = f"{cpus} processor{'' if cpus == 1 else 's'}"
     for name, count in (like.gres if like is not None else {}).items():
         each += f", {name}:{count}"
     return ProviderError(
         "PartitionTooSmall",
-        f"partition {names} holds {holds} workers like these at the most ({each} each)"
-        f", and {wanted} are wanted: set fewer replicas, ask for less in sbatchOptions, or "
+        f"partition {names} holds {holds} workers like these at the most ({each} each), "
+        f"and {wanted} are wanted: set fewer replicas, ask for less in sbatchOptions, or "
         "give another slurm.partition",
     )

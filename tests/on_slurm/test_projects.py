@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import yaml
 
 from tests.lab import git, project, prompt, refs, script, work
 from tests.on_slurm.lab import SlurmLab
 
 SECONDS = 60.0
+EXAMPLE = Path(__file__).parents[2] / "examples" / "slurm"
 
 
 def test_a_planned_project_from_goal_to_integrated_branch(lab: SlurmLab) -> None:
@@ -84,3 +88,17 @@ def test_prompts_go_there_and_answers_come_back(lab: SlurmLab) -> None:
     lab.apply(lab.swarm_of(replicas=1), prompt("one", script('say: "from a node"')))
     lab.wait_phase("Task", "one", "Succeeded")
     assert lab.task("one")["answer"] == "from a node"
+
+
+def test_the_example_runs_as_its_readme_says(lab: SlurmLab) -> None:
+    """With the place of this cluster instead of the lab's."""
+    git("init", "-q", "-b", "main", str(lab.path / "repository"))
+    git("-C", str(lab.path / "repository"), "commit", "-q", "--allow-empty", "-m", "Begin")
+    preset, swarm = yaml.safe_load_all((EXAMPLE / "lab.yaml").read_text())
+    preset["spec"]["provider"]["slurm"].update(lab.cluster.parameters())
+    lab.start()
+    lab.apply(preset, swarm, yaml.safe_load((EXAMPLE / "project.yaml").read_text()))
+    lab.wait_phase("Project", "cluster-demo", "Completed", deadline=SECONDS)
+    branch = lab.project("cluster-demo")["branch"]
+    report = git("-C", str(lab.path / "repository"), "show", f"{branch}:report.txt")
+    assert report.startswith("It ran on n")
