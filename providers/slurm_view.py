@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from providers.base import JobState, JobStatus
 from providers.slurm_host import Folder
 from providers.slurm_query import Queued
+from providers.slurm_waiting import hint
 
 FORGOTTEN = "ForgottenBySlurm"
 SHUT = "cancelled"
@@ -131,4 +132,5 @@ def _status(name: str, one: Queued, folder: Folder | None) -> JobStatus:
         folder.heartbeat if folder is not None else None,
         one.handle,
         frozen=one.standing.frozen,
+        message=hint(one.standing.reason) if one.standing.state is JobState.PENDING else "",
     )

@@ -183,7 +183,7 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
         _ended(plan, entry, now_seen, now)
         return
     if now_seen.leaving and entry.phase not in LEAVING:
-        entry = replace(entry, phase="Draining", reason=now_seen.leaving, handle=handle)
+        entry = replace(entry, phase="Draining", reason=now_seen.leaving, handle=handle, message="")
     if entry.phase in COMING:
         entry = replace(_coming(plan, entry, now_seen, limits, now), handle=handle)
     if entry.phase in LIVE:
@@ -205,23 +205,32 @@ def _coming(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now: 
     if now_seen.ready:
         plan.launch_failures = min(plan.launch_failures, FAILURES_IN_DOUBT)
         plan.next_launch_at = None
-        return replace(entry, phase="Idle", ready_at=now, reason="")
+        return replace(entry, phase="Idle", ready_at=now, reason="", message="")
     if now - entry.launched_at > limits.hard:
         plan.kill.append(entry.job)
-        return replace(entry, phase="Stopping", reason="LaunchDeadlineExceeded")
+        return replace(entry, phase="Stopping", reason="LaunchDeadlineExceeded", message="")
     plan.delayed = plan.delayed or now - entry.launched_at > limits.soft
     reason = now_seen.reason if now_seen.pending else _standstill(now_seen)
-    return replace(entry, phase="Starting", reason=reason)
+    told = now_seen.message if not any(e.reason == reason for e in plan.entries) else ""
+    return replace(entry, phase="Starting", reason=reason, message=told)
 
 
 def _standstill(now_seen: Seen) -> str:
     return (now_seen.reason or "Suspended") if now_seen.frozen else ""
 
 
-def waiting_note(reasons: Iterable[str]) -> str:
-    """``3 wait in the queue: Resources (2), Priority (1)``, from each one's reason; or nothing."""
-    counts = Counter(reasons)
-    listed = ", ".join(f"{reason} ({number})" for reason, number in sorted(counts.items()))
+def waiting_note(reasons: Iterable[str], hints: Mapping[str, str] | None = None) -> str:
+    """``3 wait in the queue: Resources (2), Priority (1)``, from each one's reason; or nothing.
+
+    Args:
+        reasons: each one's.
+        hints: what to do about a reason, where its time will not come by itself.
+    """
+    counts, told = Counter(reasons), hints or {}
+    listed = ", ".join(
+        f"{reason} ({number}{', ' if told.get(reason) else ''}{told.get(reason, '')})"
+        for reason, number in sorted(counts.items())
+    )
     total = sum(counts.values())
     return f"{total} {'waits' if total == 1 else 'wait'}{IN_THE_QUEUE}{listed}" if counts else ""
 
@@ -311,7 +320,8 @@ def _mark_outdated(plan: FleetPlan, spec_hash: str, renew: float | None) -> None
         return "CredentialRefused" if old else ""
 
     plan.entries = [
-        replace(e, phase="Draining", reason=outdated(e)) if outdated(e) else e for e in plan.entries
+        replace(e, phase="Draining", reason=outdated(e), message="") if outdated(e) else e
+        for e in plan.entries
     ]
     plan.launch = [e for e in plan.launch if e.spec_hash == spec_hash]
 
@@ -332,7 +342,7 @@ def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None
         elif seen.get(entry.job, NOT_SEEN) == NOT_SEEN:
             plan.drained.append(entry.job)
         else:
-            kept.append(replace(entry, phase="Draining", reason="ScaledDown"))
+            kept.append(replace(entry, phase="Draining", reason="ScaledDown", message=""))
     plan.entries = kept
 
 

@@ -92,6 +92,7 @@ def look(
         pending=status.state is JobState.PENDING,
         reason=status.reason,
         handle=status.handle,
+        message="" if running else status.message,
         ready=facts.ready,
         busy=busy,
         stale=running

@@ -366,7 +366,9 @@ def unusable_by(status: Mapping[str, Any]) -> str:
 
 def queued_by(rows: Iterable[Mapping[str, Any]]) -> str:
     """How many of a table's workers wait for their place, and why; empty for none."""
-    return waiting_note(r["reason"] for r in rows if r["phase"] == "Starting" and r.get("reason"))
+    waiting = [r for r in rows if r["phase"] == "Starting" and r.get("reason")]
+    hints = {r["reason"]: str(r["message"]) for r in waiting if r.get("message")}
+    return waiting_note((r["reason"] for r in waiting), hints)
 
 
 def folded_of(obj: Resource) -> Folded:

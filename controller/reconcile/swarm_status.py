@@ -223,6 +223,7 @@ def _conditions(
             why += f"; {DELAYED} {want.soft_timeout:g} s"
         queued = queued_by(status["workers"])
         why += f"; {queued}" if queued else ""
+        reason = _hindered(status["workers"], reason)
         writer.set("Available", False, reason, f"{ready} of {wanted} workers are ready{why}"[:2048])
     if outdated:
         writer.set("RolledOut", False, "Replacing", f"{outdated} workers run an older spec")
@@ -265,6 +266,13 @@ def _shortage(
         reason = lost[0].reason
         why = f"; worker {lost[0].index}: {lost[0].message or lost[0].reason}"
     return reason, why
+
+
+def _hindered(rows: Iterable[Mapping[str, Any]], reason: str) -> str:
+    """Why workers wait whose turn will not come by itself, if nothing worse is known."""
+    found = [str(r.get("reason")) for r in rows if r["phase"] == "Starting" and r.get("message")]
+    named = [one for one in found if one.isascii() and one.isalnum() and one[0].isupper()]
+    return named[0] if named and reason in ("Launching", "LaunchDelayed") else reason
 
 
 def _last_failure(writer: ConditionWriter, plan: FleetPlan, trouble: ProviderError | None) -> str:

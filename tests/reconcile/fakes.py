@@ -57,6 +57,8 @@ class FakeJob:
     outbox: bytearray = field(default_factory=bytearray)
     frozen: bool = False
     suspended: bool = False
+    message: str = ""
+    """Of a job that waits: what to do about it."""
     """By its provider's will: it does nothing, and is not to blame."""
     beat: float = 0.0
     running: str = ""
@@ -309,6 +311,7 @@ class FakeProvider:
                 job.heartbeat(),
                 f"pid {job.name[-1]}",
                 frozen=job.suspended,
+                message=job.message,
             )
             for (uid, _), job in sorted(self.jobs.items(), key=lambda item: item[0])
             if uid == swarm.uid

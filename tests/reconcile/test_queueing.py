@@ -39,6 +39,25 @@ def test_what_they_wait_for_is_said(play):
     play(scenario)
 
 
+def test_a_wait_without_end_says_what_to_do(play):
+    async def scenario(rig):
+        rig.apply(swarm(replicas=3))
+        await rig.until(wait_in_line(rig, "Resources", "BadConstraints", "BadConstraints"), "jobs")
+        for job in rig.provider.live()[1:]:
+            job.message = "ask for something else"
+        await rig.until(lambda: available(rig).get("reason") == "BadConstraints", "it said", 20)
+        note = "3 wait in the queue: BadConstraints (2, ask for something else), Resources (1)"
+        assert note in available(rig)["message"]
+        messages = [row.get("message") for row in rig.swarm()["workers"]]
+        assert sorted(filter(None, messages)) == ["ask for something else"]
+        for job in rig.provider.live():
+            job.reason, job.message = "Resources", ""
+        await rig.until(lambda: "Resources (3)" in available(rig)["message"], "that it passed", 20)
+        assert available(rig)["reason"] == "Launching"
+
+    play(scenario)
+
+
 def test_the_soft_deadline_is_said_and_the_hard_one_cancels(play):
     async def scenario(rig):
         launch = {"softTimeoutSeconds": 5, "hardTimeoutSeconds": 20}

@@ -45,6 +45,31 @@ def test_before_its_folder_is_taken_the_queue_tells() -> None:
     assert state_of(NOT_TAKEN, queued("CANCELLED", node="")) == (JobState.ENDED, "Cancelled")
 
 
+@pytest.mark.parametrize(
+    ("reason", "what"),
+    [
+        ("PartitionTimeLimit", "slurm.timeLimit"),
+        ("AssocMaxWallDurationPerJobLimit", "slurm.timeLimit"),
+        ("BadConstraints", "sbatchOptions"),
+        ("(JobHeldAdmin)", "administrators"),
+        ("launch failed requeued held", "administrators"),
+        ("AssocGrpCPUMinutesLimit", "slurm.account"),
+        ("QOSMaxCpuPerJobLimit", "ask for less"),
+        ("ReqNodeNotAvail, UnavailableNodes:n[1-4]", "sinfo -R"),
+        ("Nodes required for job are DOWN, DRAINED or reserved for jobs", "sinfo -R"),
+        ("PartitionDown", "slurm.partition"),
+        ("Priority", ""),
+        ("Resources", ""),
+        ("QOSMaxJobsPerUserLimit", ""),
+        ("AssocGrpCpuLimit", ""),
+    ],
+)
+def test_what_to_do_about_a_wait_without_end_is_said(reason: str, what: str) -> None:
+    status = judge(NOT_TAKEN, [queued("PENDING", reason=reason)], JOB, Signs()).status
+    assert status is not None
+    assert what in status.message and bool(what) == bool(status.message)
+
+
 def test_a_job_that_ended_before_it_took_its_folder_says_what_to_look_at() -> None:
     status = judge(NOT_TAKEN, [queued("FAILED", reason="NonZeroExitCode")], JOB, Signs()).status
     assert status is not None and "the nodes must see workspaceRoot" in status.message
