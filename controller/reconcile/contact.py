@@ -8,6 +8,7 @@ contact returns, all that its workers wrote meanwhile is read before anything is
 from __future__ import annotations
 
 import asyncio
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 
 from controller.reconcile.clock import seconds_of
@@ -27,17 +28,15 @@ from providers.base import (
 
 OBSERVE_SECONDS = 60.0
 """A provider that has not answered by then does not answer."""
+AT_ONCE = 64
+"""Looks that wait for one provider at a time: hosts that are away must not take up all passes."""
+CROWDED_SECONDS = 1.0
+FORGOTTEN_SECONDS = 10.0
+"""Who has not asked again for so long has lost its place in line."""
 
 
-async def observe(provider: Provider, handle: SwarmHandle) -> list[JobStatus]:
-    """All jobs of a swarm, in bounded time. Raises: ProviderUnreachable, ProviderError."""
-    try:
-        async with asyncio.timeout(OBSERVE_SECONDS):
-            return await provider.observe(handle)
-    except TimeoutError:
-        raise ProviderUnreachable(
-            "NoAnswer", f"provider {provider.name} has not answered for {OBSERVE_SECONDS:g} s"
-        ) from None
+class Crowded(Exception):
+    """So many looks wait for answers of one provider that another one would keep others waiting."""
 
 
 class Contact:
@@ -46,6 +45,39 @@ class Contact:
     def __init__(self, ctx: Context, outboxes: Outboxes) -> None:
         self._ctx = ctx
         self._outboxes = outboxes
+        self._asking: Counter[str] = Counter()
+        self._lines: defaultdict[str, dict[str, float]] = defaultdict(dict)
+        """By provider: swarms that wait for their turn to look, and when they asked last."""
+
+    async def observe(self, provider: Provider, handle: SwarmHandle) -> list[JobStatus]:
+        """All jobs of a swarm, in bounded time.
+
+        Raises: ProviderUnreachable, ProviderError; Crowded (again after ``CROWDED_SECONDS``).
+        """
+        if not self._has_turn(provider.name, handle.uid):
+            raise Crowded
+        self._asking[provider.name] += 1
+        try:
+            async with asyncio.timeout(OBSERVE_SECONDS):
+                return await provider.observe(handle)
+        except TimeoutError:
+            raise ProviderUnreachable(
+                "NoAnswer", f"provider {provider.name} has not answered for {OBSERVE_SECONDS:g} s"
+            ) from None
+        finally:
+            self._asking[provider.name] -= 1
+
+    def _has_turn(self, provider: str, swarm: str) -> bool:
+        """Whether a swarm may look now; those who have waited longer come first."""
+        line, now = self._lines[provider], asyncio.get_running_loop().time()
+        for left in [uid for uid, at in line.items() if now - at > FORGOTTEN_SECONDS]:
+            del line[left]
+        ahead = list(line).index(swarm) if swarm in line else len(line)
+        if ahead < AT_ONCE - self._asking[provider]:
+            line.pop(swarm, None)
+            return True
+        line[swarm] = now
+        return False
 
     def lost(self, obj: Resource, error: ProviderError) -> Silence:
         """A swarm's provider could not be asked."""

@@ -12,7 +12,7 @@ from controller.domain.fleet import COMING, LOST, Entry, FleetPlan, Limits, plan
 from controller.reconcile.budget import halted
 from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of
-from controller.reconcile.contact import Contact, observe
+from controller.reconcile.contact import CROWDED_SECONDS, Contact, Crowded
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.health import Heartbeats, look
 from controller.reconcile.infos import wanted_retry
@@ -68,6 +68,12 @@ class SwarmReconciler:
             self._actor.trouble.pop(key, None)
             self._forget(self._outboxes.gone(key))
             return None
+        try:
+            return await self._step(key, obj)
+        except Crowded:
+            return CROWDED_SECONDS
+
+    async def _step(self, key: Key, obj: Resource) -> float | None:
         if "deletionTimestamp" in obj["metadata"]:
             return await self._end.step(obj, self._ctx.providers)
         resolved = resolve_swarm(self._ctx, obj)
@@ -109,7 +115,7 @@ class SwarmReconciler:
             return await self._converge(key, obj, there)
         try:
             handle = self._ctx.handle_to(obj, old)
-            jobs = await observe(provider, handle)
+            jobs = await self._contacts.observe(provider, handle)
         except ProviderError as error:
             return await self._unreachable(key, obj, error)
         alive = [j.job for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
@@ -131,7 +137,7 @@ class SwarmReconciler:
         provider = self._ctx.providers[want.provider]
         try:
             handle = self._ctx.handle_to(obj, want.parameters)
-            jobs = {job.job: job for job in await observe(provider, handle)}
+            jobs = {job.job: job for job in await self._contacts.observe(provider, handle)}
             entries = entries_of(obj)
             self._outboxes.attach(obj, handle, provider, entries, jobs)
             await self._contacts.found(key, provider, jobs, now=self._ctx.clock.now())

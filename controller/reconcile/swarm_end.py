@@ -7,7 +7,7 @@ from typing import Any
 
 from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of
-from controller.reconcile.contact import Contact, observe
+from controller.reconcile.contact import Contact
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.places import leave, unsettled
@@ -73,7 +73,7 @@ class SwarmEnd:
     ) -> float | None:
         """Raises: ProviderError."""
         handle = self._ctx.handle_to(obj, parameters)
-        jobs = await observe(provider, handle)
+        jobs = await self._contacts.observe(provider, handle)
         running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
         await self._read(obj, handle, provider, jobs, running)
         await self._reached(obj, provider, parameters)

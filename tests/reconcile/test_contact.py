@@ -158,19 +158,19 @@ def test_a_restart_does_not_make_it_known_again(play):
     play(scenario)
 
 
-def test_thirty_unreachable_swarms_slow_nobody_down(play):
+def test_many_unreachable_swarms_slow_nobody_down(play):
     async def scenario(rig):
         rig.cluster.observe_seconds = 55
         rig.cluster.observe_error = ProviderUnreachable("ConnectTimedOut", "no answer")
-        rig.apply(*(swarm(f"gpu{n}", replicas=1, provider=SLURM) for n in range(30)))
+        rig.apply(*(swarm(f"gpu{n}", replicas=1, provider=SLURM) for n in range(150)))
         rig.apply(swarm(replicas=1))
         await rig.pass_time(30)
         for number in range(5):
             rig.apply(prompt(f"p{number}"))
             await rig.phase("Task", f"p{number}", "Succeeded", seconds=3)
         await rig.until(
-            lambda: rig.condition("Swarm", "gpu29", "ProviderReachable").get("status") == "False",
-            "them to say so", 120,
+            lambda: rig.condition("Swarm", "gpu149", "ProviderReachable").get("status") == "False",
+            "them to say so", 300,
         )  # fmt: skip
 
     play(scenario)
