@@ -51,12 +51,14 @@ class Cluster:
 
 
 @contextmanager
-def running(nodes: int = 4, *, cpus: int = 8, **overrides: str) -> Iterator[Cluster]:
+def running(
+    nodes: int = 4, *, cpus: int = 8, extra: str = "", **overrides: str
+) -> Iterator[Cluster]:
     """A cluster of our own, gone at the end."""
     shared = Path(tempfile.mkdtemp(prefix="shared-"))
     try:
         with (
-            slurm.running(nodes, cpus=cpus, **overrides) as batch,
+            slurm.running(nodes, cpus=cpus, extra=extra, **overrides) as batch,
             Sshd(shared / "login", environment=batch.environment) as login,
         ):
             yield Cluster(batch, login, shared)

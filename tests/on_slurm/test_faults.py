@@ -174,6 +174,27 @@ def test_the_login_host_goes_away_while_a_turn_runs(lab: SlurmLab) -> None:
     assert lab.slurm_id("builders", 0) == id
 
 
+@pytest.mark.soak
+@pytest.mark.timeout(400)
+def test_the_login_host_is_away_for_minutes(lab: SlurmLab) -> None:
+    """What depends on it becomes Unknown, not failed; nothing is launched elsewhere."""
+    repository = slow_project(lab)
+    jobs = set(lab.jobs("builders"))
+    lab.cluster.login.stop()
+
+    def unknown() -> bool:
+        swarm = [lab.condition("Swarm", "builders", type) for type in ("Available", "Ready")]
+        task = lab.condition("Task", "demo.a", "Running")
+        return all(condition.get("status") == "Unknown" for condition in [*swarm, task])
+
+    lab.wait(unknown, "Unknown", 200)
+    assert [a["state"] for a in lab.attempts("demo.a")] == ["Running"]
+    lab.cluster.login.start()
+    lab.wait(lambda: lab.condition("Swarm", "builders", "Ready")["status"] == "True", "contact", 60)
+    finished(lab, repository, [None])
+    assert set(lab.jobs("builders")) == jobs
+
+
 def test_slurmctld_is_restarted_and_killed(lab: SlurmLab) -> None:
     """Nobody is launched twice: what Slurm forgets for a while is still there."""
     repository = slow_project(lab, replicas=2)
