@@ -72,6 +72,7 @@ class Outcome:
 
 
 TIME_LIMIT = "TimeLimit"
+OUT_OF_MEMORY = "OutOfMemory"
 OVERLOADED = "ProviderOverloaded"
 """Reason of an attempt that ended since the model's provider failed by itself."""
 LEFT = frozenset({TIME_LIMIT, "Stopped"})
@@ -80,7 +81,7 @@ time limit nears, an administrator.  What it had done so far it has put at the a
 _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
     "task": (FailureClass.TASK, "TurnFailed"),
     "infrastructure": (FailureClass.INFRASTRUCTURE, "WorkerError"),
-    "out_of_memory": (FailureClass.INFRASTRUCTURE, "OutOfMemory"),
+    "out_of_memory": (FailureClass.INFRASTRUCTURE, OUT_OF_MEMORY),
     "quota": (FailureClass.QUOTA, "QuotaExhausted"),
     "overloaded": (FailureClass.INFRASTRUCTURE, OVERLOADED),
     "auth": (FailureClass.CREDENTIAL, "CredentialRefused"),

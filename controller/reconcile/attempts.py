@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from controller.domain.cost import NOTHING, Spent, spent_of_row, text
-from controller.domain.outcome import LEFT
+from controller.domain.outcome import LEFT, OUT_OF_MEMORY
 from controller.domain.prompts import Dependency, Previous, Work, retry_note, work_prompt
 from controller.domain.usage import to_status
 from controller.reconcile.context import Context
@@ -251,12 +251,13 @@ def _content(ctx: Context, obj: Resource, info: TaskInfo, attempt: Mapping[str, 
 
 
 def _previous(attempts: Sequence[Mapping[str, Any]], info: TaskInfo) -> Previous | None:
-    """What the next attempt is to know: the last failure of the task's own, or work that a worker
+    """What the next attempt is to know: the last failure that it can avoid, or work that a worker
     kept which had to leave; of this revision."""
     for attempt in reversed(attempts):
         commit = attempt.get("headCommit", "")
         stopped = attempt.get("reason") in LEFT and bool(commit)
         wanted = stopped or attempt.get("class") in _OWN_FAILURES
+        wanted = wanted or attempt.get("reason") == OUT_OF_MEMORY  # it may take less
         if attempt.get("revision") == info.revision and wanted:
             ref = attempt.get("ref", "") if commit else ""
             return Previous(

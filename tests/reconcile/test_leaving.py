@@ -215,3 +215,22 @@ def test_idle_workers_are_replaced_calmly_but_not_all_the_time(play, seconds, ca
         ) != calm
 
     play(scenario)
+
+
+def test_whose_memory_was_used_up_is_not_to_blame_and_its_successor_is_told(play):
+    async def scenario(rig):
+        failed = {"status": "failed", "error": {"class": "out_of_memory", "message": "too greedy"}}
+
+        def script(job, record):
+            return failed if record["injection_id"] == attempts(rig)[0]["injectionId"] else None
+
+        rig.provider.script = script
+        rig.apply(swarm(replicas=1), project(tasks=[work("a", retry={"limit": 0})]))
+        await rig.phase("Project", "demo", "Completed")
+        first, second = attempts(rig)
+        assert (first["class"], first["reason"]) == ("Infrastructure", "OutOfMemory")
+        inbox = rig.provider.job(second["job"]).inbox
+        told = next(m for m in inbox if m.get("injection_id") == second["injectionId"])
+        assert "too greedy" in told["content"]
+
+    play(scenario)
