@@ -13,6 +13,7 @@ import stat
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +25,8 @@ CHUNK = 256 * 1024
 MAX_LINE = 8 * 1024 * 1024
 """Bytes of the longest line that is handed on."""
 
+LIVELY_SECONDS, QUIET_POLL_SECONDS = 30.0, 2.0
+"""Without hints: an outbox that has not grown for so long is looked at so often only."""
 _TURN_SECONDS = 0.005
 _PAUSE_FACTOR = 3
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -108,10 +111,22 @@ class _Followed:
     buffer: LineBuffer
     inode: tuple[int, int] | None = None
     waiting: bool = False
+    lively_until: float = 0.0
+    """It is expected to grow until then (monotonic clock)."""
+    looked_at: float = 0.0
+    """The same clock."""
+
+    def due(self, now: float) -> bool:
+        """Whether it is to be looked at, without hints."""
+        return now < self.lively_until or now - self.looked_at >= QUIET_POLL_SECONDS
 
     def restart(self, inode: tuple[int, int] | None) -> None:
         self.buffer = LineBuffer(0, self.buffer.limit)
         self.inode = inode
+
+
+_Look = tuple[list[_Followed], float]
+"""Outboxes that differ from what was read, and how many seconds looking took."""
 
 
 class Follower:
@@ -121,7 +136,7 @@ class Follower:
         hint: path of the FIFO; made at ``start``, left in place at ``close`` so that workers
             may keep it open. None: there is none, since the workers are on other hosts.
         poll_seconds: how often every file's size is looked at; less often where looking takes
-            more than a quarter of the time.
+            more than a quarter of the time, and, without a hint, where a file grows no more.
         limit: longest line, bytes; an ``agent_error`` record stands in for a longer one.
         stat_file: how a file is looked at (tests count the calls). Default: lstat(2); without a
             hint the file is opened, since what a network file system remembers of a file's size
@@ -145,6 +160,8 @@ class Follower:
         self._sink: Sink | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._looker: ThreadPoolExecutor | None = None
+        """Looks at files where there are no hints: a file system elsewhere may take its time."""
         self._draining = False
         self._descriptor = -1
         self._rest = b""
@@ -163,6 +180,8 @@ class Follower:
             # Open for writing too: with no other writer it would be at its end all the time.
             self._descriptor = os.open(self._hint, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         self._loop = asyncio.get_running_loop()
+        if self._hint is None:
+            self._looker = ThreadPoolExecutor(1)
         if self._descriptor >= 0:
             self._loop.add_reader(self._descriptor, self._hinted)
         self._poll()
@@ -176,7 +195,9 @@ class Follower:
             os.close(self._descriptor)
         if self._timer is not None:
             self._timer.cancel()
-        self._loop = self._timer = None
+        if self._looker is not None:
+            self._looker.shutdown(wait=False)
+        self._loop = self._timer = self._looker = None
         self._descriptor = -1
 
     def _started(self) -> bool:
@@ -185,12 +206,19 @@ class Follower:
     def follow(self, job: str, path: Path, offset: int) -> None:
         """Read a job's outbox from ``offset`` (bytes, the beginning of a line) on."""
         file = _Followed(job, path, LineBuffer(offset, self._limit))
+        file.lively_until = time.monotonic() + LIVELY_SECONDS
         self._files[job] = file
         self._mark(file)
 
     def unfollow(self, job: str) -> None:
         """Read a job's outbox no more."""
         self._files.pop(job, None)
+
+    def stir(self, job: str) -> None:
+        """A followed outbox is expected to grow now: look at it oftener for a while."""
+        file = self._files.get(job)
+        if file is not None:
+            file.lively_until = time.monotonic() + LIVELY_SECONDS
 
     async def flush(self, job: str) -> None:
         """Hand on all that a followed outbox holds now, before returning."""
@@ -225,11 +253,34 @@ class Follower:
     def _poll(self) -> None:
         if self._loop is None:
             return
+        if self._looker is None:
+            self._looked(*self._look(list(self._files.values())))
+            return
+        now = time.monotonic()
+        due = [file for file in self._files.values() if file.due(now)]
+        for file in due:
+            file.looked_at = now
+        looker = self._looker
+        looking = self._loop.run_in_executor(looker, self._look, due)
+        looking.add_done_callback(lambda done: self._looked_there(looker, done))
+
+    def _looked_there(self, looker: ThreadPoolExecutor, done: asyncio.Future[_Look]) -> None:
+        if looker is not self._looker or done.cancelled():
+            return  # it was closed meanwhile
+        self._looked(*(([], 0.0) if done.exception() else done.result()))
+
+    def _look(self, files: Sequence[_Followed]) -> _Look:
+        """Those of these files that differ from what was read, and how long looking took."""
         begun = time.monotonic()
-        for file in self._files.values():
-            if self._differs(file):
+        found = [file for file in files if self._differs(file)]
+        return found, time.monotonic() - begun
+
+    def _looked(self, found: Sequence[_Followed], took: float) -> None:
+        if self._loop is None:
+            return
+        for file in found:
+            if self._files.get(file.job) is file:
                 self._mark(file)
-        took = time.monotonic() - begun
         pause = max(self._poll_seconds, _PAUSE_FACTOR * took)
         self._timer = self._loop.call_later(pause, self._poll)
 
@@ -307,6 +358,7 @@ class Follower:
                     {"message": f"records of {file.job} were not taken", "exception": error}
                 )
             return False
+        file.lively_until = time.monotonic() + LIVELY_SECONDS
         return True
 
 

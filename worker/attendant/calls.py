@@ -146,6 +146,7 @@ class Calls:
         await self._in_thread(
             lambda: post(self._root, folder, index, record, secrets, durable=True)
         )
+        self._follower.stir(folder[-1])
 
     async def _remove(self, arguments: Arguments) -> None:
         swarm = _swarm(arguments)
