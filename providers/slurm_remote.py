@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 LOCK_SECONDS = 90.0
 """How long a submission that is under way is waited for."""
 STORE_SECONDS = 600.0
+LOGINS_A_CONNECTION = 4
+"""How many roots (or ``setupCommands``) share one: OpenSSH gives ten sessions, we use eight."""
 _NOT_BEGUN = frozenset({"LockLost", "LockHeld"})
 
 
@@ -217,7 +219,13 @@ class RemoteLogins:
             raise ProviderError("NotStarted", "the provider for Slurm was not started")
         if self._ssh is None:
             self._ssh = SshHosts(self._means())
-        shell = self._ssh.host(target, Retry.from_parameters(parameters))
+        # Each has a session for as long as it lives: some are left for commands and transfers.
+        others = sum(one.target == target for one in self._logins.values())
+        shell = self._ssh.host(
+            target,
+            Retry.from_parameters(parameters),
+            connection=others // LOGINS_A_CONNECTION,
+        )
         remote = RemoteHost(shell, place)
         remote.start(self._sink)
         login = self._logins[target, place] = RemoteLogin(remote, target)

@@ -331,24 +331,29 @@ class SshHosts:
     ) -> None:
         self._means = means
         self._make = make or SshHost
-        self._hosts: dict[SshTarget, SshHost] = {}
+        self._hosts: dict[tuple[SshTarget, int], SshHost] = {}
 
-    def host(self, target: SshTarget, retry: Retry | None = None) -> SshHost:
-        """The host of a target; ``retry`` is from now on its."""
-        host = self._hosts.get(target)
+    def host(
+        self, target: SshTarget, retry: Retry | None = None, *, connection: int = 0
+    ) -> SshHost:
+        """The host of a target; ``retry`` is from now on its.
+
+        ``connection`` is the number of the connection to it: what keeps sessions for long needs
+        more than one, lest nothing is left for others.
+        """
+        host = self._hosts.get((target, connection))
         if host is None:
-            host = self._hosts[target] = self._make(target, self._means)
+            host = self._hosts[target, connection] = self._make(target, self._means)
         if retry is not None:
             host.retry = retry
         return host
 
     async def discard(self, target: SshTarget) -> None:
-        """End the connection of a target that nobody needs any more."""
-        host = self._hosts.pop(target, None)
-        if host is not None:
-            await host.close()
+        """End the connections of a target that nobody needs any more."""
+        for key in [key for key in self._hosts if key[0] == target]:
+            await self._hosts.pop(key).close()
 
     async def close(self) -> None:
         """End them all."""
-        for target in list(self._hosts):
+        for target, _ in list(self._hosts):
             await self.discard(target)

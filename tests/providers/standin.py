@@ -100,8 +100,8 @@ class Standin:
                 self._take(json.loads(line))
 
     def _take(self, record: dict[str, Any]) -> None:
-        if record["type"] == "control":
-            self._end()  # it knows no other than to drain
+        if record["type"] == "control" and (record.get("payload") or {}).get("action") == "drain":
+            self._end()
         injection = record["injection_id"]
         if injection in self.seen:
             return

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
+from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable, SwarmHandle
+from providers.slurm_remote import RemoteLogins
 from providers.ssh import Retry, SshHost
 from tests.providers.harness import run, until
 from tests.remote.harness import (
@@ -29,6 +30,7 @@ from tests.remote.harness import (
     gone,
     outbox,
 )
+from tests.ssh.hosts import FILES as FILES_OF_OURS
 from tests.ssh.hosts import host_of, target_of
 from tests.sshd import Sshd
 
@@ -201,6 +203,29 @@ def test_a_transfer_that_is_cut_leaves_no_file(login_host: Sshd, tmp_path: Path)
         assert (await one.host.archive(SWARM, tmp_path / "archives")).exists()
 
     over(login_host, tmp_path, scenario)
+
+
+def test_many_roots_on_one_host_leave_sessions_for_commands(
+    login_host: Sshd, tmp_path: Path
+) -> None:
+    """Each root has an attendant, which keeps a session for as long as it lives."""
+
+    async def whole() -> None:
+        logins = RemoteLogins(lambda: FILES_OF_OURS)
+        logins.start(lambda batch: None, None)
+        try:
+            async with asyncio.timeout(50):
+                for number in range(10):
+                    parameters = login_host.parameters(workspaceRoot=str(tmp_path / f"{number}"))
+                    swarm = SwarmHandle("default", "team", "0123456789abcdef", parameters)
+                    login = logins.host(swarm)
+                    assert (await login.run(["echo", "here"], seconds=10)).out == "here\n"
+                    (tmp_path / f"a{number}").mkdir()
+                    await login.archive(swarm, tmp_path / f"a{number}")
+        finally:
+            await logins.close()
+
+    run(whole)
 
 
 @pytest.mark.soak
