@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +19,7 @@ from hypothesis import strategies as st
 from tests.carrying.graphs import bare, bundle_of, grow, objects
 from tests.lab import git
 from worker.attendant import stores
+from worker.attendant.storegit import StoreGit
 from worker.failures import ProviderError
 
 NAME = "0e5f6c4e-1111-2222-3333-444455556666.git"
@@ -255,6 +257,7 @@ PUT = """\
 import sys
 from pathlib import Path
 from worker.attendant import stores
+from worker.attendant.storegit import StoreGit
 bundle = Path(sys.argv[2])
 with bundle.open("rb") as source:
     stores.put_bundle(Path(sys.argv[1]), sys.argv[3], source, bundle.stat().st_size, sys.argv[4:],
@@ -305,3 +308,32 @@ def test_a_folder_that_cannot_be_written(sent, tmp_path):
 def test_only_the_web_is_cloned(tmp_path, url):
     error = reason(stores.clone, tmp_path, NAME, url, "main", "a" * 40, seconds=5)
     assert error == "CloneFailed"
+
+
+def test_a_server_that_stalls_does_not_keep_the_store_locked(tmp_path, monkeypatch):
+    """It answers, and then sends no more."""
+    monkeypatch.setattr("worker.attendant.storegit.STALL_SECONDS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = server.accept()
+                except OSError:
+                    return
+                kept.append(connection)
+                connection.recv(4096)
+                connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
+
+        kept: list[socket.socket] = []
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}/r.git"
+        begun = time.monotonic()
+        git = StoreGit(bare(tmp_path / "store.git"))
+        done = git.run("fetch", "--", url, "main", seconds=30, anonymous=True)
+        assert done.code != 0 and time.monotonic() - begun < 15
+        for connection in kept:
+            connection.close()
+        server.shutdown(socket.SHUT_RDWR)
+    thread.join(10)

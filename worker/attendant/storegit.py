@@ -22,6 +22,8 @@ _ANONYMOUS = {
     "SSH_ASKPASS": "/bin/false",
     "GCM_INTERACTIVE": "never",
 }
+STALL_SECONDS = 60
+"""A server from which less than 1 kB/s comes for so long is given up: the store is locked."""
 _KILLED_SECONDS = 10.0
 
 
@@ -70,7 +72,7 @@ class StoreGit:
 
         Raises: ProviderError (``GitNotFound``, ``GitTooSlow``).
         """
-        settings = [*_SETTINGS, *(["credential.helper="] if anonymous else [])]
+        settings = [*_SETTINGS, *(_careful() if anonymous else ())]
         command = ["git", *(word for s in settings for word in ("-c", s)), *args]
         process = self._start(command, _ANONYMOUS if anonymous else {}, stdin, out)
         try:
@@ -104,6 +106,14 @@ class StoreGit:
                 "git is not on the PATH of the login host: install it, or load its module in the "
                 "login profile",
             ) from None
+
+
+def _careful() -> tuple[str, ...]:
+    return (
+        "credential.helper=",
+        "http.lowSpeedLimit=1000",
+        f"http.lowSpeedTime={STALL_SECONDS}",
+    )
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
