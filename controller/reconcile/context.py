@@ -70,6 +70,8 @@ class Context:
     """Ask for a look at ready tasks and idle workers (set by the manager)."""
     delivered: set[str] = field(default_factory=set)
     """Injections handed to their workers in this controller's life."""
+    delivering: set[str] = field(default_factory=set)
+    """Injections that the dispatcher gives to their workers right now."""
     away: tuple[str, float] = ("", 0.0)
     """Why the store was away last, as it was logged, and until when that need not be repeated."""
     prices: Prices = field(init=False)

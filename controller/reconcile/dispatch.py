@@ -186,8 +186,13 @@ class Dispatcher:
         status = begin_attempt(self._ctx, obj, worker)
         mail = user_record(self._ctx, {**obj, "status": status})
         task_conditions(self._ctx, obj, status)
-        stored = await self._written(obj, status)
-        await deliver(self._ctx, stored, mail)
+        injection = status["attempts"][-1]["injectionId"]
+        self._ctx.delivering.add(injection)  # the task's own pass begins as soon as it is written
+        try:
+            stored = await self._written(obj, status)
+            await deliver(self._ctx, stored, mail)
+        finally:
+            self._ctx.delivering.discard(injection)
         self._ctx.queue.add(key, after=ACKNOWLEDGE_SECONDS)
         self._ctx.queue.add(worker.swarm, after=1.0)
 

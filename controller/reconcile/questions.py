@@ -51,7 +51,7 @@ async def ensure_approvals(
     ctx: Context, task: Resource, attempt: dict[str, Any], turn: TurnFacts
 ) -> None:
     """Make an object of each open question of a turn."""
-    for request, asked in turn.approvals.items():
+    for request, asked in list(turn.approvals.items()):  # more may be asked meanwhile
         if request in turn.resolved:
             continue
         key = _key(task, attempt, request)
@@ -152,7 +152,7 @@ async def confirm_answers(
     ctx: Context, task: Resource, attempt: Mapping[str, Any], turn: TurnFacts
 ) -> None:
     """Note which answers the worker has confirmed, before what it said is forgotten."""
-    for request in turn.approvals:
+    for request in list(turn.approvals):
         if request not in turn.resolved or request in turn.noted:
             continue
         found = ctx.store.get(_key(task, attempt, request))

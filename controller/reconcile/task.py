@@ -32,6 +32,8 @@ from providers.base import ProviderError
 
 FIRST_LOOK_SECONDS = 1.0
 """A task that gets a worker within this time is never written as waiting."""
+DELIVERING_SECONDS = 1.0
+"""Between two looks at a record that the dispatcher is giving to its worker."""
 REDELIVER_SECONDS = 10.0
 MAX_DELIVERIES = 6
 """A worker that lives and does not answer to so many is replaced."""
@@ -175,6 +177,8 @@ class TaskReconciler:
             return await self._say_unheard(obj)
         if stands_still(self._ctx, info, attempt):
             return FROZEN_SECONDS  # it cannot answer, by no fault of its own
+        if attempt["injectionId"] in self._ctx.delivering:
+            return DELIVERING_SECONDS
         return await self._redeliver(obj, info, attempt)
 
     def _is_silent(self, info: TaskInfo, attempt: Mapping[str, Any]) -> bool:

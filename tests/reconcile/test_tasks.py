@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import json
 
+import pytest
+
 from providers.base import ProviderError
 from tests.lab import API, project, prompt, swarm, work
 from tests.reconcile.fakes import BASE
@@ -450,5 +452,27 @@ def test_a_question_that_no_agent_has_asked_expires(play):
                        "spec": spec})  # fmt: skip
             await rig.phase("Approval", name, "Expired")
         assert not rig.errors
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("seconds", [0, 5])
+def test_a_record_is_given_once(play, seconds):
+    """The pass that its assignment asks for comes while it is on its way."""
+
+    async def scenario(rig):
+        given, deliver = [], rig.provider.deliver
+
+        async def slowly(swarm, job, index, record, *, secrets=None):
+            given.append(record.get("injection_id"))
+            await asyncio.sleep(seconds)
+            await deliver(swarm, job, index, record, secrets=secrets)
+
+        rig.provider.deliver = slowly
+        rig.apply(swarm(replicas=2), project(tasks=[work("a"), work("b", depends_on=["a"])]))
+        rig.apply(prompt("p"))
+        await rig.phase("Project", "demo", "Completed")
+        await rig.phase("Task", "p", "Succeeded")
+        assert len(given) == len(set(given)) == 4
 
     play(scenario)
