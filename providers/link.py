@@ -252,6 +252,9 @@ class Link:
                 self._note(str(error), error)
             except (OSError, WireError) as error:
                 self._note(getattr(error, "strerror", None) or str(error) or repr(error))
+            except Exception as error:  # whatever it is, giving up for good would be worse
+                _LOG.exception("%s", self._peer.name)
+                self._note(f"{type(error).__name__}: {error}")
             if self.fenced is not None:
                 return
             await asyncio.sleep(pause * random.uniform(0.7, 1.0))

@@ -212,7 +212,7 @@ class RemoteHost:
         told = await self.call("jobs", _of(swarm), effect=False)
         try:
             return [_job(item) for item in told if is_component(item["job"])]
-        except (TypeError, KeyError, ValueError) as error:
+        except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise self._nonsense("jobs") from error
 
     async def shut(self, swarm: SwarmHandle, jobs: Iterable[str], ended: Iterable[str]) -> None:
@@ -453,7 +453,7 @@ def _of(swarm: SwarmHandle) -> dict[str, Any]:
 
 
 def _job(item: Mapping[str, Any]) -> JobFacts:
-    """Raises: TypeError, KeyError, ValueError."""
+    """Raises: TypeError, KeyError, ValueError, OverflowError."""
     claim, told, heartbeat = item["claim"], item["failure"], item["heartbeat"]
     if claim is not None and not isinstance(claim, str):
         raise TypeError

@@ -7,7 +7,9 @@ import os
 import shutil
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -191,6 +193,26 @@ def test_a_relative_root(tmp_path: Path) -> None:
         await shell.close()
 
     run(scenario)
+
+
+def test_what_nobody_expected_is_no_reason_to_give_a_host_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failed = LocalShell.open, []
+
+    async def sometimes(self: LocalShell, argv: Sequence[str]) -> Any:
+        if not failed:
+            failed.append(argv)
+            raise RuntimeError("no idea")
+        return await real(self, argv)
+
+    monkeypatch.setattr(LocalShell, "open", sometimes)
+
+    async def scenario(one: Controller) -> None:
+        assert (await one.host.prepare()).root
+        assert failed
+
+    on_lab(tmp_path, scenario)
 
 
 def test_a_root_that_is_cleaned_up_under_us(tmp_path: Path) -> None:
