@@ -16,7 +16,9 @@ from providers.base import (
     JobState,
     JobStatus,
     LaunchRequest,
+    OutcomeUnknown,
     ProviderError,
+    ProviderUnreachable,
     SwarmHandle,
 )
 from providers.slurm_client import SlurmClient
@@ -206,7 +208,7 @@ class SlurmCluster:
         ended = [job for job in jobs if _has_ended(views.get(job), there.get(job, ()))]
         # Before the queue is looked at for the last time: what it does not show yet, or any more,
         # begins in vain.
-        await self.host.shut(swarm, jobs, ended)
+        await self._shut(swarm, jobs, ended)
         if len(ended) < len(jobs):
             views = await self._views(swarm, fresh=True)
             there = (await self.queue.look()).of(swarm.uid)
@@ -221,6 +223,20 @@ class SlurmCluster:
             view = views.get(job)
             if view is not None and view.status is not None and view.status.reason == FORGOTTEN:
                 await self._tell_to_leave(swarm, job)
+
+    async def _shut(
+        self, swarm: SwarmHandle, jobs: Collection[str], ended: Collection[str]
+    ) -> None:
+        """Where a full disk does not let us, no job can claim a folder either.
+
+        Raises: ProviderUnreachable, OutcomeUnknown.
+        """
+        try:
+            await self.host.shut(swarm, jobs, ended)
+        except (ProviderUnreachable, OutcomeUnknown):
+            raise
+        except ProviderError as error:
+            _LOG.warning("%s: %s", self.host.name, error)
 
     async def _tell_to_leave(self, swarm: SwarmHandle, job: str) -> None:
         """A worker whose job Slurm has forgotten hears of its end by its mailbox alone."""

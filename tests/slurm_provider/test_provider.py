@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
 import os
 import shutil
@@ -202,6 +203,23 @@ def test_a_job_that_nobody_sees_when_its_worker_is_stopped_begins_in_vain(
         await until(over, "the job to end")
         await world.ended(one.job)
         assert not (world.folder(one.job) / "worker.pid").exists()
+
+    play(World(slurm, root), scenario)
+
+
+def test_a_full_disk_keeps_no_job_from_being_cancelled(
+    slurm: Slurm, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    async def scenario(world: World) -> None:
+        one = world.request(0)
+        await world.provider.launch([one])
+        await world.running(one.job)
+        monkeypatch.setattr("worker.attendant.files.write_private", full)
+        await world.provider.stop(world.swarm, [one.job], force=True)
+        await world.ended(one.job)
 
     play(World(slurm, root), scenario)
 
