@@ -2,22 +2,77 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.lab import git, project, prompt, script, work
-from tests.slurm_provider.test_home import OnSlurm, home  # noqa: F401 (the fixture)
+from tests.lab import Lab, git, project, prompt, script, swarm, work
+from tests.slurm import Slurm
+from tests.slurm_provider.harness import SlurmHarness
+from tests.sshd import Sshd
 
 pytestmark = pytest.mark.e2e
 
 
-def folder(home: OnSlurm, job: str) -> Path:  # noqa: F811
+class OnSlurm:
+    """A home, and the cluster that its swarm runs on."""
+
+    def __init__(self, lab: Lab, world: SlurmHarness) -> None:
+        self.lab = lab
+        self.world = world
+
+    def swarm(self, replicas: int = 2, **parameters: Any) -> dict[str, Any]:
+        """The swarm's manifest."""
+        slurm = {**self.world.parameters(), **parameters}
+        return swarm(replicas=replicas, provider={"slurm": slurm}, heartbeatTimeoutSeconds=5)
+
+    def row(self, index: int = 0) -> dict[str, Any]:
+        """A worker's row in the swarm's table; empty if there is none."""
+        rows = self.lab.swarm("builders").get("workers", ())
+        return next((row for row in rows if row["index"] == index), {})
+
+    def id(self, index: int = 0) -> str:
+        """Slurm's id of a worker's job."""
+        return str(self.row(index)["handle"].removeprefix("job ").partition("_")[0])
+
+    def busy_with(self, task: str, attempt: int) -> int:
+        """The worker that is at an attempt of a task, once its turn runs."""
+
+        def turn() -> bool:
+            attempts = self.lab.task(task).get("attempts") or [{}]
+            return attempts[-1].get("number") == attempt and "turnStartedAt" in attempts[-1]
+
+        self.lab.wait(turn, f"attempt {attempt} of {task} to run", 60)
+        return int(self.lab.task(task)["attempts"][-1]["worker"])
+
+    def wait_ready(self, count: int) -> None:
+        """Wait until so many workers are ready."""
+        self.lab.wait(
+            lambda: self.lab.swarm("builders").get("readyReplicas") == count,
+            f"{count} workers to be ready",
+            60,
+        )
+
+
+@pytest.fixture
+def home(slurm: Slurm, slurm_login: Sshd, tmp_path: Path) -> Iterator[OnSlurm]:
+    """A home whose controller runs, and a shared file system that no other test has."""
+    world = SlurmHarness(slurm, slurm_login, tmp_path.resolve() / "shared")
+    with Lab(tmp_path) as lab:
+        lab.start()
+        yield OnSlurm(lab, world)
+    slurm.kill_jobs()
+    world.end()
+
+
+def folder(home: OnSlurm, job: str) -> Path:
     """A worker's folder on the shared file system."""
     return next(home.world.root.glob(f"default/builders-*/{job}"))
 
 
-def test_unfinished_work_comes_home_and_goes_to_the_next_worker(home: OnSlurm) -> None:  # noqa: F811
+def test_unfinished_work_comes_home_and_goes_to_the_next_worker(home: OnSlurm) -> None:
     lab, slurm = home.lab, home.world.slurm
     repository = lab.repository()
     begun = "{run: 'echo half > half.txt; sleep 60', attempt: 1}"
@@ -42,7 +97,7 @@ def test_unfinished_work_comes_home_and_goes_to_the_next_worker(home: OnSlurm) -
     assert "WorkerLeft" in told and not told & {"WorkerLost", "AttemptFailed"}
 
 
-def test_a_turn_that_ends_while_the_login_host_is_away(home: OnSlurm) -> None:  # noqa: F811
+def test_a_turn_that_ends_while_the_login_host_is_away(home: OnSlurm) -> None:
     lab, sshd = home.lab, home.world.sshd
     lab.apply(home.swarm(replicas=1))
     home.wait_ready(1)
