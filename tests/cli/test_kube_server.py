@@ -86,7 +86,9 @@ def test_taken_names_and_conflicts(tmp_path: Path) -> None:
             client.delete(KEY, uid="another")
 
 
-def test_an_update_is_decided_again_on_a_conflict(tmp_path: Path) -> None:
+def test_an_update_is_decided_again_on_a_conflict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def answer(asked: Asked) -> Reply:
         puts = sum(one.method == "PUT" for one in server.asked)
         version = str(7 + puts)
@@ -108,6 +110,8 @@ def test_an_update_is_decided_again_on_a_conflict(tmp_path: Path) -> None:
         assert last.body["metadata"]["resourceVersion"] == "9"
         assert last.body["spec"]["priority"] == 5
         assert last.query["fieldValidation"] == "Strict"
+
+    monkeypatch.setattr("cli.kube_client._UPDATE_ATTEMPTS", 5)
 
     def always_changed(asked: Asked) -> Reply:
         return status(409, "changed", "Conflict") if asked.method == "PUT" else Reply(OBJECT)
