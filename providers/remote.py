@@ -10,7 +10,6 @@ import asyncio
 import secrets as tokens
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,10 @@ from providers.layout import swarm_parts
 from providers.link import Link, Peer, Stream
 from providers.remote_setup import Installed, Place, install, spoken
 from providers.remote_transfer import Transfer
+from providers.remote_values import Facts, JobFacts, MadeJob, Ran, facts_of, job_of
 from providers.shell import Channel, Input, Shell
 from worker.paths import is_component
-from worker.wire import Frame, WireError, clean
+from worker.wire import Frame, clean
 
 PATIENCE_SECONDS = 25.0
 """How long a call waits for a connection that is being made."""
@@ -38,63 +38,6 @@ TRANSFERS = 4
 """At a time; others wait their turn: the host's sessions are needed for more than these."""
 _GRACE = 10.0
 """Beyond a deadline that the attendant keeps itself."""
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What an attendant says of itself and its host."""
-
-    root: str
-    """Absolute."""
-    home: str
-    user: str
-    host: str
-    python: str
-    """Path of the Python that runs it."""
-    version: str
-    """Of that Python."""
-    worker: str
-    """Path of the file that holds the worker."""
-
-
-@dataclass(frozen=True, slots=True)
-class MadeJob:
-    """A job's folder that is there now."""
-
-    folder: str
-    """Its absolute path."""
-    claimed: bool
-    """A worker has taken it up already: then nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class JobFacts:
-    """What a job's folder tells."""
-
-    job: str
-    prepared: bool
-    """All that a worker needs is there."""
-    claim: str | None
-    """Who has taken it up: what its batch script wrote."""
-    failure: tuple[str, str] | None
-    """Reason and message of why no worker could begin."""
-    begun: bool
-    """A worker began, and maybe ended."""
-    heartbeat: float | None
-    """As in ``JobStatus``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Ran:
-    """What came of a command."""
-
-    code: int | None
-    """Exit status; negative: a signal; None: it runs on (``detached``)."""
-    out: str
-    err: str
-    timed_out: bool
-    cut: bool
-    """It said more than was kept."""
 
 
 class RemoteHost:
@@ -211,7 +154,7 @@ class RemoteHost:
         """Every job of a swarm that has a folder. Raises: ProviderUnreachable, ProviderError."""
         told = await self.call("jobs", _of(swarm), effect=False)
         try:
-            return [_job(item) for item in told if is_component(item["job"])]
+            return [job_of(item) for item in told if is_component(item["job"])]
         except (TypeError, KeyError, ValueError, OverflowError) as error:
             raise self._nonsense("jobs") from error
 
@@ -410,11 +353,7 @@ class RemoteHost:
 
     def _opened(self, welcome: Frame) -> None:
         """Raises: WireError."""
-        told = welcome.json()
-        names = ("root", "home", "user", "host", "python", "version", "worker")
-        if not isinstance(told, dict) or not all(isinstance(told.get(n), str) for n in names):
-            raise WireError("its greeting cannot be read")
-        self._facts = Facts(*(clean(told[name]) for name in names))
+        self._facts = facts_of(welcome.json())
         self._followings.opened()
 
     def _received(self, message: Frame) -> None:
@@ -450,24 +389,3 @@ class _Writer:
 
 def _of(swarm: SwarmHandle) -> dict[str, Any]:
     return {"swarm": list(swarm_parts(swarm))}
-
-
-def _job(item: Mapping[str, Any]) -> JobFacts:
-    """Raises: TypeError, KeyError, ValueError, OverflowError."""
-    claim, told, heartbeat = item["claim"], item["failure"], item["heartbeat"]
-    if claim is not None and not isinstance(claim, str):
-        raise TypeError
-    return JobFacts(
-        item["job"],
-        item["prepared"] is True,
-        None if claim is None else clean(claim)[:200],
-        None if told is None else (_reason(told["reason"]), clean(str(told["message"]))[:4000]),
-        item["begun"] is True,
-        None if heartbeat is None else float(heartbeat),
-    )
-
-
-def _reason(text: Any) -> str:
-    """A condition's reason, whatever a file says."""
-    word = "".join(c for c in str(text) if c.isascii() and c.isalnum())[:64]
-    return word if word[:1].isupper() else "StartFailed"

@@ -254,3 +254,19 @@ def test_a_call_that_is_not_known(tmp_path: Path) -> None:
         assert not (tmp_path / "x").exists()
 
     on_lab(tmp_path, scenario)
+
+
+def test_many_who_make_one_job_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
+    """Two controllers, or three launches of one: the folder is whole and nobody is refused."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from worker.attendant.files import make_job
+
+    with ThreadPoolExecutor(8) as pool:
+        made = [
+            pool.submit(make_job, tmp_path, ("default", "team"), JOB, 0, FILES) for _ in range(200)
+        ]
+        assert not any(one.result()["claimed"] for one in made)
+    folder = tmp_path / "default" / "team" / JOB
+    assert (folder / "worker.json").read_text() == FILES["worker.json"]
+    assert not list(folder.glob(".*.part"))

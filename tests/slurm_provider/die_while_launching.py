@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from providers.base import LaunchRequest, SwarmHandle
-from providers.remote import Ran, RemoteHost
+from providers.remote import RemoteHost
+from providers.remote_values import Ran
 from tests.slurm_provider.harness import provider
 
 _run = RemoteHost.run

@@ -10,6 +10,7 @@ import json
 import os
 import stat
 import threading
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ SHUT = "cancelled"
 """The claim of a folder that no job may take up any more."""
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
 _MAX_NOTE = 8192
+_AGAIN, _AGAIN_SECONDS = 20, 0.01
 _READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -95,20 +97,33 @@ def make_job(
     unknown = sorted(set(files) - set(JOB_FILES))
     if unknown:
         raise ProviderError("BadRequest", f"files: a job has no {', '.join(unknown)}")
-    try:
-        folder = paths.make(root, *swarm, component(job))
-        claimed = os.path.lexists(folder / "claim")
-        if not claimed:
-            for below in _MAILBOX:
-                paths.make(root, *swarm, job, *below)
-            _leave_empty(folder / "heartbeat")
-            for box in ("inbox", "outbox"):
-                _leave_empty(folder / "mailbox" / box / inbox_name(job, index))
-            for name, mode in JOB_FILES.items():
-                if name in files:
-                    write_private(folder / name, files[name].encode(), mode)
-    except OSError as error:
-        raise not_writable(root, error) from error
+    for again in range(_AGAIN, -1, -1):
+        try:
+            return _make_job(root, swarm, component(job), index, files)
+        except (FileNotFoundError, FileExistsError) as error:
+            if not again:
+                raise not_writable(root, error) from error
+            time.sleep(_AGAIN_SECONDS)  # somebody else makes the same job now
+        except OSError as error:
+            raise not_writable(root, error) from error
+    raise AssertionError("unreachable")
+
+
+def _make_job(
+    root: Path, swarm: tuple[str, str], job: str, index: int, files: dict[str, str]
+) -> dict[str, object]:
+    """Raises: OSError, ProviderError."""
+    folder = paths.make(root, *swarm, job)
+    claimed = os.path.lexists(folder / "claim")
+    if not claimed:
+        for below in _MAILBOX:
+            paths.make(root, *swarm, job, *below)
+        _leave_empty(folder / "heartbeat")
+        for box in ("inbox", "outbox"):
+            _leave_empty(folder / "mailbox" / box / inbox_name(job, index))
+        for name, mode in JOB_FILES.items():
+            if name in files:
+                write_private(folder / name, files[name].encode(), mode)
     return {"folder": str(folder), "claimed": claimed}
 
 
