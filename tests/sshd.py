@@ -195,6 +195,9 @@ class Sshd:
         """Go away: nobody listens any more, and sessions are cut (unless told not to be)."""
         if self._process is None:
             return
+        if self._process.poll() is not None:  # somebody else has ended it
+            self._process = None
+            return
         if sessions:
             self._process.send_signal(signal.SIGSTOP)  # nobody comes in meanwhile
             self.cut()

@@ -94,6 +94,7 @@ def test_a_node_fails_and_no_attempt_is_used_up(lab: SlurmLab) -> None:
     repository = slow_project(lab)
     node = lab.node_of(lab.slurm_id("builders", 0))
     lab.cluster.slurm.fail_node(node)
+    lab.wait(lambda: len(lab.attempts("demo.a")) == 2, "another attempt", SECONDS)
     finished(lab, repository, ["Infrastructure", None])
 
 

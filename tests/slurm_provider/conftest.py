@@ -10,7 +10,7 @@ from tests.slurm import Slurm, running
 from tests.sshd import Sshd
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def shared_slurm() -> Iterator[Slurm]:
     """A cluster of four nodes."""
     with running() as cluster:
@@ -24,7 +24,7 @@ def slurm(shared_slurm: Slurm) -> Iterator[Slurm]:
     yield shared_slurm
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def slurm_login(shared_slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
     """The shared cluster's login host."""
     path = tmp_path_factory.mktemp("login")
