@@ -127,11 +127,7 @@ class Repositories:
 
         Raises: RepositoryProblem.
         """
-        self._check()
-        try:
-            return await self.store(store).put(url, refs, expected, credentials)
-        finally:
-            self.forget(url)
+        return await self._put(self.store(store), url, refs, expected, credentials)
 
     async def held(self, store: Path, commits: Collection[str]) -> set[str]:
         """Those of the commits that a store holds whole (see ``bundles.held``).
@@ -194,9 +190,19 @@ class Repositories:
 
         Raises: RepositoryProblem.
         """
+        return await self._put(self._carried(store), url, refs, expected, credentials)
+
+    async def _put(
+        self,
+        store: ObjectStore,
+        url: str,
+        refs: Mapping[str, str],
+        expected: Mapping[str, str],
+        credentials: Credentials | None,
+    ) -> dict[str, PushResult]:
         self._check()
         try:
-            return await self._carried(store).put(url, refs, expected, credentials)
+            return await store.put(url, refs, expected, credentials)
         finally:
             self.forget(url)
 

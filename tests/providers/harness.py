@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from providers.base import (
@@ -175,3 +176,23 @@ def request(swarm: SwarmHandle, index: int = 0, **config: Any) -> LaunchRequest:
         {"runtime": "mock", "heartbeatSeconds": 0.1, **config},
         {"AGENT_TOKEN": "for-the-agent"},
     )
+
+
+def processes_below(root: Path, job: str | None = None) -> set[int]:
+    """Living processes whose environment names a folder below a root (and the job)."""
+    found = set()
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            environment = (entry / "environ").read_bytes().split(b"\0")
+            state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
+        except (OSError, IndexError):
+            continue
+        ours = any(
+            value.startswith(f"CODESWARM_BASE_DIR={root}/".encode()) for value in environment
+        )
+        named = job is None or f"CODESWARM_JOB_ID={job}".encode() in environment
+        if ours and named and state != "Z":
+            found.add(int(entry.name))
+    return found

@@ -6,12 +6,14 @@ import asyncio
 import json
 import os
 import tarfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from providers.base import ProviderError, SwarmHandle
 from tests.remote.harness import FILES, JOB, SWARM, Controller, folder, on_lab
+from worker.attendant.files import make_job
 
 OTHER = SwarmHandle("default", "other", "fedcba9876543210")
 
@@ -258,10 +260,6 @@ def test_a_call_that_is_not_known(tmp_path: Path) -> None:
 
 def test_many_who_make_one_job_at_once_do_not_disturb_each_other(tmp_path: Path) -> None:
     """Two controllers, or three launches of one: the folder is whole and nobody is refused."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from worker.attendant.files import make_job
-
     with ThreadPoolExecutor(8) as pool:
         made = [
             pool.submit(make_job, tmp_path, ("default", "team"), JOB, 0, FILES) for _ in range(200)

@@ -16,6 +16,7 @@ from providers.base import LaunchRequest, SwarmHandle
 from providers.slurm import SlurmProvider
 from providers.slurm_remote import RemoteLogins
 from providers.ssh_target import Means
+from tests.providers.harness import processes_below
 from tests.slurm import Slurm, wait
 from tests.sshd import Sshd
 
@@ -48,23 +49,7 @@ class SlurmHarness:
 
     def processes(self, job: str | None = None) -> set[int]:
         """Living processes whose environment names a folder below our root (and the job)."""
-        found = set()
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit():
-                continue
-            try:
-                environment = (entry / "environ").read_bytes().split(b"\0")
-                state = (entry / "stat").read_text().rpartition(")")[2].split()[0]
-            except (OSError, IndexError):
-                continue
-            ours = any(
-                value.startswith(f"CODESWARM_BASE_DIR={self.root}/".encode())
-                for value in environment
-            )
-            named = job is None or f"CODESWARM_JOB_ID={job}".encode() in environment
-            if ours and named and state != "Z":
-                found.add(int(entry.name))
-        return found
+        return processes_below(self.root, job)
 
     def kill_worker(self, job: str) -> None:
         """SIGKILL to the process that the folder names."""
