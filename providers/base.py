@@ -19,9 +19,11 @@ from worker.follower import NotTaken, RecordBatch, Sink
 
 __all__ = [
     "Ended",
+    "InProgress",
     "JobState",
     "JobStatus",
     "LaunchRequest",
+    "Machine",
     "NotTaken",
     "OutcomeUnknown",
     "Provider",
@@ -37,6 +39,13 @@ __all__ = [
 
 class SchedulerUnreachable(ProviderUnreachable):
     """What starts and ends workers does not answer; mail still goes to them and comes back."""
+
+
+class InProgress(ProviderError):
+    """What was asked for is under way and takes longer than a call may; nothing is wrong.
+
+    Ask again: the same call goes on where the last one left it.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +103,20 @@ class JobStatus:
 
 
 Ended = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A machine that is paid for as long as it is there."""
+
+    id: str
+    """Its provider's own name for it, never given out twice: ``i-0123456789abcdef0``."""
+    kind: str
+    """What its price depends on: an instance type, with ``spot:`` before it for a spot one."""
+    since: float
+    """When it began to cost; seconds since the epoch."""
+    until: float | None = None
+    """When it ceased to; None: it still does."""
 
 
 class RemoteStores(Protocol):
@@ -193,6 +216,8 @@ class Provider(Protocol):
     """``local``, ``slurm``, ``aws``: the key under ``spec.provider``."""
     stores: RemoteStores | None
     """Where workers do not reach repositories themselves; None: they do."""
+    rents: bool
+    """Whether it has machines of its own, which cost as long as they are there."""
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """Begin following; ``sink`` is called in the event loop with what arrives.
@@ -208,12 +233,20 @@ class Provider(Protocol):
     async def launch(self, requests: Sequence[LaunchRequest]) -> None:
         """Start workers that do not run yet; adopt those that do.
 
-        Raises: ProviderError, OutcomeUnknown, ProviderUnreachable.
+        Raises: ProviderError, OutcomeUnknown, ProviderUnreachable; InProgress, while what they
+            will run on is being made ready.
         """
         ...
 
     async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
         """Every job of the swarm that left a trace, whoever started it.
+
+        Raises: ProviderUnreachable.
+        """
+        ...
+
+    async def machines(self, swarm: SwarmHandle) -> list[Machine]:
+        """The swarm's machines, those that ended lately too; none, where it ``rents`` none.
 
         Raises: ProviderUnreachable.
         """
@@ -260,7 +293,10 @@ class Provider(Protocol):
         ...
 
     async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
-        """Remove what ended jobs left behind; None: everything of the swarm."""
+        """Remove what ended jobs left behind; None: everything of the swarm, its machines too.
+
+        Raises: ProviderError, ProviderUnreachable, OutcomeUnknown; InProgress, while machines end.
+        """
         ...
 
     async def discard_store(self, name: str) -> None:

@@ -16,6 +16,7 @@ from providers.base import (
     Ended,
     JobStatus,
     LaunchRequest,
+    Machine,
     ProviderError,
     ProviderUnreachable,
     RemoteStores,
@@ -55,6 +56,7 @@ class HostedProvider:
 
     name = "local"
     stores: RemoteStores | None = None
+    rents = False
 
     def __init__(
         self,
@@ -174,6 +176,10 @@ class HostedProvider:
             "secrets": dict(secrets or {}),
         }
         await self._call("deliver", told)
+
+    async def machines(self, swarm: SwarmHandle) -> list[Machine]:
+        """None: what workers run on here is not this provider's to pay for."""
+        return []
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """Follow a job's outbox from ``offset`` (again from there, if followed already)."""

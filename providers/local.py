@@ -21,6 +21,7 @@ from providers.base import (
     JobState,
     JobStatus,
     LaunchRequest,
+    Machine,
     ProviderError,
     ProviderUnreachable,
     RemoteStores,
@@ -61,6 +62,7 @@ class LocalProvider:
 
     name = "local"
     stores: RemoteStores | None = None
+    rents = False
 
     def __init__(
         self,
@@ -189,6 +191,10 @@ class LocalProvider:
         return self._children.pids()
 
     # --- mail --------------------------------------------------------------------------------
+
+    async def machines(self, swarm: SwarmHandle) -> list[Machine]:
+        """None: what workers run on here is not this provider's to pay for."""
+        return []
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """Follow a job's outbox from ``offset`` (again from there, if followed already)."""

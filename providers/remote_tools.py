@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from providers.base import ProviderError, ProviderUnreachable
+from providers.base import InProgress, ProviderError, ProviderUnreachable
 from providers.remote import RemoteHost
 
 INSTALL_SECONDS = 900.0
@@ -58,7 +58,7 @@ class ToolsThere:
         Args:
             parameters: with ``tools: {install, nodeVersion, codexVersion, claudePackage}``.
 
-        Raises: ProviderError (``ToolsInstalling``: ask again; ``ToolsFailed``; ``LockHeld``:
+        Raises: InProgress (``ToolsInstalling``); ProviderError (``ToolsFailed``; ``LockHeld``:
             somebody else has been installing them all the time; ``InvalidParameters``),
             ProviderUnreachable.
         """
@@ -76,7 +76,7 @@ class ToolsThere:
             task.add_done_callback(lambda done: self._ended(key, done))
         done, _ = await asyncio.wait({task}, timeout=WAIT_SECONDS)
         if not done:
-            raise ProviderError(
+            raise InProgress(
                 "ToolsInstalling",
                 f"the agents' tools are being installed on {self._host.place.name}, which takes "
                 "minutes the first time; its workers start afterwards",

@@ -19,6 +19,7 @@ from providers.base import (
     Ended,
     JobStatus,
     LaunchRequest,
+    Machine,
     RemoteStores,
     Sink,
     SwarmHandle,
@@ -92,6 +93,7 @@ class SlurmProvider:
     """
 
     name = "slurm"
+    rents = False
 
     def __init__(
         self,
@@ -219,6 +221,10 @@ class SlurmProvider:
             await host.discard_store(component(name))
 
     # --- mail ------------------------------------------------------------------------------------
+
+    async def machines(self, swarm: SwarmHandle) -> list[Machine]:
+        """None: what workers run on here is not this provider's to pay for."""
+        return []
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """Follow a job's outbox from ``offset`` (again from there, if followed already)."""

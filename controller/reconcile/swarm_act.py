@@ -9,7 +9,15 @@ from controller.domain.fleet import Entry, FleetPlan
 from controller.reconcile.context import Context
 from controller.reconcile.swarm_spec import Launchable
 from controller.store.base import Key, Resource
-from providers.base import JobState, JobStatus, LaunchRequest, Provider, ProviderError, SwarmHandle
+from providers.base import (
+    InProgress,
+    JobState,
+    JobStatus,
+    LaunchRequest,
+    Provider,
+    ProviderError,
+    SwarmHandle,
+)
 
 KEEP_LOST = 5
 """Folders of lost workers that are kept until the swarm goes, for a person to look at."""
@@ -96,7 +104,8 @@ class Actor:
             await provider.launch([_request(obj, handle, want, e) for e in plan.launch])
         except ProviderError as error:
             self.trouble[key] = error
-            self._ctx.event(obj, error.reason, str(error), warning=True)
+            if not isinstance(error, InProgress):
+                self._ctx.event(obj, error.reason, str(error), warning=True)
             return
         self.trouble.pop(key, None)
         self._ctx.queue.add(key, after=FOLLOW_UP_SECONDS)

@@ -14,6 +14,7 @@ from providers.base import (
     Ended,
     JobStatus,
     LaunchRequest,
+    Machine,
     Provider,
     RemoteStores,
     Sink,
@@ -35,6 +36,7 @@ class FencedProvider:
         self._inner = inner
         self._check = check
         self.name = inner.name
+        self.rents = inner.rents
         self.stores: RemoteStores | None = (
             FencedStores(inner.stores, check) if inner.stores is not None else None
         )
@@ -55,6 +57,10 @@ class FencedProvider:
     async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
         """As ``Provider.observe``."""
         return await self._inner.observe(swarm)
+
+    async def machines(self, swarm: SwarmHandle) -> list[Machine]:
+        """As ``Provider.machines``."""
+        return await self._inner.machines(swarm)
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         """As ``Provider.follow``."""

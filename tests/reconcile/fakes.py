@@ -18,6 +18,7 @@ from providers.base import (
     JobState,
     JobStatus,
     LaunchRequest,
+    Machine,
     ProviderError,
     ProviderUnreachable,
     RecordBatch,
@@ -205,6 +206,7 @@ class FakeProvider:
     """``providers.base.Provider`` whose workers do what the test says."""
 
     stores: RemoteStores | None = None
+    rents = False
 
     def __init__(self, remote: FakeRepositories, name: str = "local") -> None:
         self.name = name
@@ -318,6 +320,10 @@ class FakeProvider:
             and job.request.swarm.parameters.get("workspaceRoot")
             == swarm.parameters.get("workspaceRoot")
         ]
+
+    async def machines(self, swarm: SwarmHandle) -> list[Machine]:
+        """None: what workers run on here is not this provider's to pay for."""
+        return []
 
     def follow(self, swarm: SwarmHandle, job: str, index: int, offset: int) -> None:
         self.followed[job] = offset
