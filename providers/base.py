@@ -44,7 +44,8 @@ class SchedulerUnreachable(ProviderUnreachable):
 class InProgress(ProviderError):
     """What was asked for is under way and takes longer than a call may; nothing is wrong.
 
-    Ask again: the same call goes on where the last one left it.
+    Ask again: the same call goes on where the last one left it.  ``reason`` says what is going on
+    (``InstancesBooting``, ``MachinesEnding``), the message how far it is.
     """
 
 
@@ -292,8 +293,15 @@ class Provider(Protocol):
         """Pack workspaces and mailboxes of the swarm's jobs as one ``tar.gz``; its path."""
         ...
 
-    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+    async def remove(
+        self, swarm: SwarmHandle, jobs: Iterable[str] | None = None, *, keep: bool = False
+    ) -> None:
         """Remove what ended jobs left behind; None: everything of the swarm, its machines too.
+
+        Args:
+            swarm: whose.
+            jobs: names; None: all, and those that still run go with their machines.
+            keep: a volume of its own stays, whatever the parameters say.
 
         Raises: ProviderError, ProviderUnreachable, OutcomeUnknown; InProgress, while machines end.
         """

@@ -141,8 +141,13 @@ class HostedProvider:
             raise ProviderError("WorkerHostFailed", "the worker host does not say where it packed")
         return Path(told)
 
-    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
-        """Remove the folders of ended jobs; None: of all, and the swarm's own."""
+    async def remove(
+        self, swarm: SwarmHandle, jobs: Iterable[str] | None = None, *, keep: bool = False
+    ) -> None:
+        """Remove the folders of ended jobs; None: of all, and the swarm's own.
+
+        ``keep`` is about volumes, of which there are none here.
+        """
         names = None if jobs is None else sorted(set(jobs))
         await self._call("remove", {"swarm": swarm_value(swarm), "jobs": names})
 

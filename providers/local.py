@@ -261,8 +261,15 @@ class LocalProvider:
             if folder is not None:
                 os.close(folder)
 
-    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+    async def remove(
+        self, swarm: SwarmHandle, jobs: Iterable[str] | None = None, *, keep: bool = False
+    ) -> None:
         """Remove the folders of ended jobs; None: of all, and the swarm's own.
+
+        Args:
+            swarm: whose.
+            jobs: names; None: all.
+            keep: is about volumes, of which there are none here.
 
         Raises: ProviderError (``StillRunning``, before anything is removed; ``RemoveFailed``).
         """

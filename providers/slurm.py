@@ -204,8 +204,12 @@ class SlurmProvider:
         """Pack all workers' folders of the swarm into a file of this machine."""
         return await self._host(swarm).archive(swarm, destination)
 
-    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+    async def remove(
+        self, swarm: SwarmHandle, jobs: Iterable[str] | None = None, *, keep: bool = False
+    ) -> None:
         """Remove the folders of ended workers; None: of all, and the swarm's own.
+
+        ``keep`` is about volumes, of which a swarm has none here.
 
         Raises: ProviderError (``StillRunning``, before anything is removed), ...
         """

@@ -97,10 +97,12 @@ class FencedProvider:
         self._check()
         return await self._inner.archive(swarm, destination)
 
-    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+    async def remove(
+        self, swarm: SwarmHandle, jobs: Iterable[str] | None = None, *, keep: bool = False
+    ) -> None:
         """As ``Provider.remove``."""
         self._check()
-        await self._inner.remove(swarm, jobs)
+        await self._inner.remove(swarm, jobs, keep=keep)
 
     async def discard_store(self, name: str) -> None:
         """As ``Provider.discard_store``."""

@@ -140,8 +140,8 @@ class Elsewhere(LocalProvider):
     async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
         return await super().archive(_here(swarm), destination)
 
-    async def remove(self, swarm: SwarmHandle, jobs: Any = None) -> None:
-        await super().remove(_here(swarm), jobs)
+    async def remove(self, swarm: SwarmHandle, jobs: Any = None, *, keep: bool = False) -> None:
+        await super().remove(_here(swarm), jobs, keep=keep)
 
     async def discard_store(self, name: str) -> None:
         """Nothing: there are ``stores``."""

@@ -381,7 +381,9 @@ class FakeProvider:
         self.calls.append("archive")
         return destination / f"{swarm.name}.tar.gz"
 
-    async def remove(self, swarm: SwarmHandle, jobs: Iterable[str] | None = None) -> None:
+    async def remove(
+        self, swarm: SwarmHandle, jobs: Iterable[str] | None = None, *, keep: bool = False
+    ) -> None:
         names = {name for uid, name in self.jobs if uid == swarm.uid}
         for name in names if jobs is None else set(jobs) & names:
             self.calls.append(f"remove {name}")
