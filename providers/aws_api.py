@@ -1,0 +1,401 @@
+"""EC2 by boto3: what the AWS provider asks of it (``providers.aws_port``), each in a request."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from providers import aws_parse as parse
+from providers.aws_errors import THROTTLED, code_of
+from providers.aws_session import LIMITS, AwsSession, Clients, Limits
+from providers.aws_values import (
+    HOME_TAG,
+    HOST_KEY_TAG,
+    PREFIX,
+    UID_TAG,
+    WISH_TAG,
+    Api,
+    Instance,
+    Volume,
+    Wish,
+)
+from providers.base import ProviderError
+
+ROOT_OF_TAG = f"{PREFIX}root-volume"
+"""On root volumes, with the swarm's uid: they are no swarm's shared volume."""
+FILTER_VALUES = 200
+"""EC2 takes no more values for a filter."""
+PAGE = 500
+IDS = 100
+"""Ids in one request."""
+THROTTLED_TRIES = 4
+_IDS = re.compile(r"\b(?:i|vol)-[0-9a-zA-Z]+")
+
+
+class Boto:
+    """EC2 of one region and endpoint (``providers.aws_port.Ec2``).
+
+    Args:
+        api: which.
+        limits: of each call.
+    """
+
+    def __init__(self, api: Api, limits: Limits = LIMITS) -> None:
+        self.session = AwsSession(api, limits)
+        self._mappings: dict[str, list[dict[str, Any]]] = {}
+
+    @property
+    def api(self) -> Api:
+        """Which EC2 this is."""
+        return self.session.api
+
+    @property
+    def calls(self) -> int:
+        """How many requests were sent, retries too."""
+        return self.session.calls
+
+    @property
+    def by_action(self) -> Counter[str]:
+        """How many requests were sent, by EC2's name of them."""
+        return self.session.by_action
+
+    async def close(self) -> None:
+        """End its threads; nothing is sent any more."""
+        await self.session.close()
+
+    async def instances(self, uids: Collection[str]) -> list[Instance]:
+        """All instances of swarms, by their tag; those that ended lately too."""
+        return await self.instances_tagged(UID_TAG, uids)
+
+    async def volumes(self, uids: Collection[str]) -> list[Volume]:
+        """All volumes of swarms, by their tag."""
+        return await self.volumes_tagged(UID_TAG, uids)
+
+    async def instances_tagged(self, key: str, values: Collection[str]) -> list[Instance]:
+        """All instances whose tag has one of these values. Raises: ProviderUnreachable."""
+        found = await self._listed("describe_instances", "DescribeInstances", key, values)
+        return [
+            parse.instance(one)
+            for page in found
+            for group in page.get("Reservations") or ()
+            for one in group.get("Instances") or ()
+        ]
+
+    async def volumes_tagged(self, key: str, values: Collection[str]) -> list[Volume]:
+        """All volumes whose tag has one of these values. Raises: ProviderUnreachable."""
+        found = await self._listed("describe_volumes", "DescribeVolumes", key, values)
+        return [parse.volume(one) for page in found for one in page.get("Volumes") or ()]
+
+    async def run(
+        self,
+        wish: Wish,
+        count: int,
+        *,
+        token: str,
+        tags: Mapping[str, str],
+        user_data: str,
+        zone: str | None,
+    ) -> list[Instance]:
+        """Launch up to ``count`` instances, one at least, in one request (``Ec2.run``).
+
+        An answer that is lost is not asked for again here: whoever calls looks at the tags first.
+        """
+        request = launch_request(
+            wish, count, token=token, tags=tags, user_data=user_data, zone=zone
+        )
+        kept = await self._kept_disks(wish.ami)
+        if kept:
+            request["BlockDeviceMappings"] = kept
+        told = await self._once(
+            "RunInstances", lambda client: client("ec2 once").run_instances(**request)
+        )
+        return [parse.instance(one) for one in told.get("Instances") or ()]
+
+    async def terminate(self, ids: Sequence[str]) -> None:
+        """Terminate instances; those that are not known any more are fine (``Ec2.terminate``)."""
+        refused: ProviderError | None = None
+        for some in _chunks(list(dict.fromkeys(ids)), IDS):
+            try:
+                await self._terminate(some)
+            except ProviderError as error:
+                if error.reason != "OperationNotPermitted" or len(some) == 1:
+                    raise
+                # One that is protected keeps the others of its request alive.
+                for one in some:
+                    try:
+                        await self._terminate([one])
+                    except ProviderError as its:
+                        if its.reason != "OperationNotPermitted":
+                            raise
+                        refused = its
+        if refused is not None:
+            raise refused
+
+    async def _terminate(self, ids: list[str]) -> None:
+        def work(client: Clients) -> None:
+            left = ids
+            while left:
+                try:
+                    client("ec2").terminate_instances(InstanceIds=left)
+                    return
+                except Exception as error:
+                    if not code_of(error).startswith("InvalidInstanceID"):
+                        raise
+                    unknown = set(_IDS.findall(str(error))) & set(left)
+                    if not unknown:
+                        if len(left) == 1:
+                            return
+                        raise
+                    left = [one for one in left if one not in unknown]
+
+        await self.session.ask("TerminateInstances", work, effect=True)
+
+    async def tag(self, ids: Sequence[str], tags: Mapping[str, str]) -> None:
+        """Set tags of instances or volumes."""
+        for some in _chunks(list(ids), IDS):
+            await self._change("create_tags", Resources=some, Tags=parse.as_tags(tags))
+
+    async def create_volume(
+        self, wish: Wish, zone: str, *, token: str, tags: Mapping[str, str]
+    ) -> Volume:
+        """Create the shared volume in a zone; a lost answer is not asked for again."""
+        asked = wish.volume
+        request: dict[str, Any] = {
+            "AvailabilityZone": zone,
+            "Size": asked.size_gib,
+            "VolumeType": asked.type,
+            "ClientToken": token,
+            "TagSpecifications": [{"ResourceType": "volume", "Tags": parse.as_tags(tags)}],
+        }
+        if asked.iops is not None:
+            request["Iops"] = asked.iops
+        if asked.throughput is not None:
+            request["Throughput"] = asked.throughput
+        told = await self._once(
+            "CreateVolume", lambda client: client("ec2 once").create_volume(**request)
+        )
+        return parse.volume({**told, "Tags": told.get("Tags") or parse.as_tags(tags)})
+
+    async def attach(self, volume: str, instance: str, device: str) -> None:
+        """Begin to attach a volume; one that is attached there already is fine (``Ec2.attach``)."""
+        try:
+            await self._change("attach_volume", VolumeId=volume, InstanceId=instance, Device=device)
+        except ProviderError as error:
+            if error.reason not in ("VolumeInUse", "IncorrectState", "DeviceNameInvalid"):
+                raise
+            held = await self._volume(volume)
+            if held is None or held.attached_to != instance or held.attachment == "detaching":
+                raise
+
+    async def detach(self, volume: str, *, force: bool = False) -> None:
+        """Begin to detach a volume; one that is attached nowhere is fine."""
+        fine = ("IncorrectState", "NotAttached", "VolumeNotFound")
+        await self._change("detach_volume", fine, VolumeId=volume, Force=force)
+
+    async def delete_volume(self, volume: str) -> None:
+        """Delete a volume; one that is not there is fine."""
+        await self._change("delete_volume", ("VolumeNotFound",), VolumeId=volume)
+
+    async def console(self, instance: str) -> str:
+        """The last of what an instance printed on its console; empty, where there is none."""
+
+        def work(client: Clients) -> str:
+            try:
+                told = client("ec2").get_console_output(InstanceId=instance, Latest=True)
+            except Exception as error:
+                # Only machines of the Nitro system tell the latest.
+                if code_of(error) not in ("UnsupportedOperation", "InvalidParameterCombination"):
+                    raise
+                told = client("ec2").get_console_output(InstanceId=instance)
+            return str(told.get("Output") or "")
+
+        return await self.session.ask("GetConsoleOutput", work)
+
+    async def _volume(self, volume: str) -> Volume | None:
+        def work(client: Clients) -> Volume | None:
+            told = client("ec2").describe_volumes(VolumeIds=[volume])
+            found = told.get("Volumes") or ()
+            return parse.volume(found[0]) if found else None
+
+        return await self.session.ask("DescribeVolumes", work)
+
+    async def _kept_disks(self, ami: str) -> list[dict[str, Any]]:
+        """The disks of an image that would be left over: they are to go with the machine."""
+        if ami not in self._mappings:
+
+            def work(client: Clients) -> list[dict[str, Any]] | None:
+                try:
+                    told = client("ec2").describe_images(ImageIds=[ami])
+                except Exception:
+                    return None  # RunInstances itself says what is wrong
+                return _kept_disks(told.get("Images") or ())
+
+            found = await self.session.ask("DescribeImages", work)
+            if found is None:
+                return []
+            self._mappings[ami] = found
+        return self._mappings[ami]
+
+    async def _listed(
+        self, method: str, action: str, key: str, values: Collection[str]
+    ) -> list[dict[str, Any]]:
+        def work(client: Clients) -> list[dict[str, Any]]:
+            pages: list[dict[str, Any]] = []
+            for some in _chunks(sorted(set(values)), FILTER_VALUES):
+                pages += (
+                    client("ec2")
+                    .get_paginator(method)
+                    .paginate(
+                        Filters=[{"Name": f"tag:{key}", "Values": some}],
+                        PaginationConfig={"PageSize": PAGE},
+                    )
+                )
+            return pages
+
+        return await self.session.ask(action, work) if values else []
+
+    async def _change(self, method: str, fine: Collection[str] = (), **request: Any) -> None:
+        """Send a request that may be sent twice; the reasons in ``fine`` are no failures."""
+        action = "".join(word.capitalize() for word in method.split("_"))
+        try:
+            await self.session.ask(
+                action, lambda client: getattr(client("ec2"), method)(**request), effect=True
+            )
+        except ProviderError as error:
+            if error.reason not in fine:
+                raise
+
+    async def _once(self, action: str, work: Callable[[Clients], Any]) -> dict[str, Any]:
+        """Send a request that must not be sent twice, unless AWS was too busy to take it."""
+        for attempt in range(THROTTLED_TRIES):
+            try:
+                told: dict[str, Any] = await self.session.ask(action, work, effect=True)
+            except ProviderError as error:
+                if error.reason != THROTTLED or attempt + 1 == THROTTLED_TRIES:
+                    raise
+                await asyncio.sleep(random.uniform(0.5, 1.0) * 2**attempt)
+            else:
+                return told
+        raise AssertionError("unreachable")
+
+
+class Clouds:
+    """One ``Boto`` for each region and endpoint."""
+
+    def __init__(self, limits: Limits = LIMITS) -> None:
+        self._limits = limits
+        self._by_api: dict[Api, Boto] = {}
+
+    def of(self, api: Api) -> Boto:
+        """The one of a region and endpoint; nothing is sent or imported yet."""
+        if api not in self._by_api:
+            self._by_api[api] = Boto(api, self._limits)
+        return self._by_api[api]
+
+    def all(self) -> list[Boto]:
+        """All that were asked for."""
+        return list(self._by_api.values())
+
+    async def close(self) -> None:
+        """Close them all."""
+        held, self._by_api = self._by_api, {}
+        for one in held.values():
+            await one.close()
+
+
+def launch_request(
+    wish: Wish,
+    count: int,
+    *,
+    token: str,
+    tags: Mapping[str, str],
+    user_data: str,
+    zone: str | None,
+) -> dict[str, Any]:
+    """What RunInstances is asked. Pure.
+
+    Instances that are reached at public addresses are asked one for; those that are reached at
+    private ones have what their subnet gives them.  For spot instances EC2 itself says what a
+    shutdown does: it ends them.
+    """
+    request: dict[str, Any] = {
+        "ImageId": wish.ami,
+        "InstanceType": wish.instance_type,
+        "MinCount": 1,
+        "MaxCount": count,
+        "ClientToken": token,
+        "UserData": user_data,
+        "MetadataOptions": {
+            "HttpEndpoint": "enabled",
+            "HttpTokens": "required",
+            "HttpPutResponseHopLimit": 1,
+            "InstanceMetadataTags": "disabled",
+        },
+        "TagSpecifications": [
+            {"ResourceType": kind, "Tags": parse.as_tags(some)}
+            for kind, some in (("instance", tags), ("volume", root_tags(tags)))
+            if some
+        ],
+    }
+    if wish.spot:
+        request["InstanceMarketOptions"] = {
+            "MarketType": "spot",
+            "SpotOptions": {
+                "SpotInstanceType": "one-time",
+                "InstanceInterruptionBehavior": "terminate",
+            },
+        }
+    else:
+        request["InstanceInitiatedShutdownBehavior"] = "terminate"
+    if wish.key_name:
+        request["KeyName"] = wish.key_name
+    if wish.profile:
+        kind = "Arn" if wish.profile.startswith("arn:") else "Name"
+        request["IamInstanceProfile"] = {kind: wish.profile}
+    if zone:
+        request["Placement"] = {"AvailabilityZone": zone}
+    if wish.subnet and not wish.private_ip:
+        interface: dict[str, Any] = {
+            "DeviceIndex": 0,
+            "SubnetId": wish.subnet,
+            "AssociatePublicIpAddress": True,
+            "DeleteOnTermination": True,
+        }
+        if wish.groups:
+            interface["Groups"] = list(wish.groups)
+        request["NetworkInterfaces"] = [interface]
+        return request
+    if wish.subnet:
+        request["SubnetId"] = wish.subnet
+    if wish.groups:
+        request["SecurityGroupIds"] = list(wish.groups)
+    return request
+
+
+def root_tags(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags of an instance's own disks: whose they are, but not a swarm's shared volume's."""
+    ours = {HOST_KEY_TAG, WISH_TAG, UID_TAG}
+    made = {key: value for key, value in tags.items() if key not in ours}
+    if HOME_TAG in tags and UID_TAG in tags:
+        made[ROOT_OF_TAG] = tags[UID_TAG]
+    return made
+
+
+def _kept_disks(images: Collection[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    made = []
+    for image in images:
+        for one in image.get("BlockDeviceMappings") or ():
+            disk = one.get("Ebs") or {}
+            if one.get("DeviceName") and disk.get("DeleteOnTermination") is False:
+                same = {key: disk[key] for key in ("VolumeSize",) if key in disk}
+                changed = {"DeleteOnTermination": True, **same}
+                made.append({"DeviceName": one["DeviceName"], "Ebs": changed})
+    return made
+
+
+def _chunks(values: list[str], size: int) -> list[list[str]]:
+    return [values[start : start + size] for start in range(0, len(values), size)]

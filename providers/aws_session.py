@@ -1,0 +1,204 @@
+"""boto3, called off the event loop: sessions, threads, limits, retries, and a count of requests.
+
+Nothing of boto3 is imported before the first call.  Credentials are boto3's default chain of this
+process.  When AWS does not take them, the session is made anew, so that files that were renewed
+are read again, and the call is repeated if that found other ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from providers.aws_errors import Asked, NotSent, is_credentials, trouble
+from providers.aws_values import Api
+
+T = TypeVar("T")
+Clients = Callable[[str], Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long and how often a request is tried."""
+
+    connect: float = 5.0
+    """Seconds until a connection must stand."""
+    read: float = 25.0
+    """Seconds until an answer must come."""
+    attempts: int = 4
+    """Of requests that may be sent again; botocore's retry mode ``standard``."""
+    total: float = 90.0
+    """Seconds after which nothing is sent any more for one call."""
+    threads: int = 4
+
+
+LIMITS = Limits()
+
+
+@dataclass(slots=True)
+class _Call:
+    """One call, in its thread."""
+
+    until: float = 0.0
+    sent: int = 0
+
+
+class AwsSession:
+    """Calls of one region and endpoint.
+
+    Args:
+        api: which.
+        limits: of each call.
+    """
+
+    def __init__(self, api: Api, limits: Limits = Limits()) -> None:
+        self.api = api
+        self.limits = limits
+        self.calls = 0
+        self.by_action: Counter[str] = Counter()
+        self._pool: ThreadPoolExecutor | None = None
+        self._made = threading.RLock()
+        self._session: Any = None
+        self._loader: Any = None
+        self._clients: dict[str, Any] = {}
+        self._local = threading.local()
+        self._closed = False
+
+    async def ask(self, action: str, work: Callable[[Clients], T], *, effect: bool = False) -> T:
+        """Do work with clients, in a thread; errors as the port to EC2 has them.
+
+        Args:
+            action: EC2's name of what is done, for messages.
+            work: given a function that makes or finds the client of a service: ``ec2``,
+                ``ec2 once`` (which sends nothing twice), ``sts``, ``service-quotas``.
+            effect: whether it changes anything.
+        """
+        return await self._in_thread(lambda: self._done(action, work, effect))
+
+    async def raw(self, work: Callable[[Clients], T]) -> T:
+        """As ``ask``, with boto3's own errors."""
+        return await self._in_thread(lambda: self._tried(work, _Call()))
+
+    async def close(self) -> None:
+        """End the threads; nothing is sent any more."""
+        self._closed = True
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False, cancel_futures=True)
+        with self._made:
+            clients, self._clients, self._session = list(self._clients.values()), {}, None
+        for client in clients:
+            with contextlib.suppress(Exception):
+                client.close()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        if self._closed:
+            raise trouble(NotSent("this controller is closing"), Asked("a request", str(self.api)))
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="aws")
+        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+
+    # in a thread, from here on
+
+    def _done(self, action: str, work: Callable[[Clients], T], effect: bool) -> T:
+        call = _Call()
+        try:
+            return self._tried(work, call)
+        except Exception as error:
+            asked = Asked(action, str(self.api), effect=effect, sent=call.sent)
+            raise trouble(error, asked) from error
+
+    def _tried(self, work: Callable[[Clients], T], call: _Call) -> T:
+        call.until = time.monotonic() + self.limits.total
+        self._local.call = call
+        try:
+            return work(self._client)
+        except Exception as error:
+            if not is_credentials(error) or not self._renewed():
+                raise
+            call.sent = 0
+            return work(self._client)
+        finally:
+            self._local.call = None
+
+    def _client(self, name: str) -> Any:
+        with self._made:
+            client = self._clients.get(name)
+            if client is None:
+                client = self._clients[name] = self._new_client(name)
+            return client
+
+    def _new_client(self, name: str) -> Any:
+        from botocore.config import Config
+
+        service, _, once = name.partition(" ")
+        config = Config(
+            retries={"mode": "standard", "total_max_attempts": 1 if once else self.limits.attempts},
+            connect_timeout=self.limits.connect,
+            read_timeout=self.limits.read,
+            max_pool_connections=self.limits.threads,
+            user_agent_extra="codeswarm",
+        )
+        client = self._boto().client(
+            service, region_name=self.api.region, endpoint_url=self.api.endpoint, config=config
+        )
+        client.meta.events.register("before-send.*", self._sending)
+        return client
+
+    def _boto(self) -> Any:
+        if self._session is None:
+            import boto3
+            import botocore.session
+
+            core = botocore.session.Session()
+            if self._loader is None:
+                self._loader = core.get_component("data_loader")
+            core.register_component("data_loader", self._loader)
+            self._session = boto3.session.Session(botocore_session=core)
+        return self._session
+
+    def _sending(self, event_name: str, **_: Any) -> None:
+        """A request is about to be sent: count it, or hold it back."""
+        call: _Call | None = getattr(self._local, "call", None)
+        if self._closed:
+            raise NotSent("this controller is closing")
+        if call is not None and time.monotonic() > call.until:
+            raise NotSent(f"there was no answer within {self.limits.total:g} s")
+        with self._made:
+            self.calls += 1
+            self.by_action[event_name.rpartition(".")[2]] += 1
+        if call is not None:
+            call.sent += 1
+
+    def _renewed(self) -> bool:
+        """Make the session anew; whether it found other credentials than the last one."""
+        with self._made:
+            before = _key_of(self._session)
+            self._session, self._clients = None, {}
+            after = _key_of(self._boto())
+            return after is not None and after != before
+
+
+def _key_of(session: Any) -> tuple[str, str, str] | None:
+    """What credentials a session has, to compare them."""
+    with _silent():
+        found = session.get_credentials() if session is not None else None
+        frozen = found.get_frozen_credentials() if found is not None else None
+        if frozen is not None:
+            return (frozen.access_key or "", frozen.secret_key or "", frozen.token or "")
+    return None
+
+
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    try:
+        yield
+    except Exception:
+        return
