@@ -52,6 +52,9 @@ class JobFacts:
     """Reason and message of why no worker could begin."""
     begun: bool
     """A worker began, and maybe ended."""
+    ended: str | None
+    """How it ended (``exit N``, ``signal N``, ``gone``), where somebody watched over it; None: it
+    has not, or nobody did."""
     heartbeat: float | None
     """As in ``JobStatus``."""
 
@@ -80,7 +83,8 @@ def facts_of(told: Any) -> Facts:
 def job_of(item: Mapping[str, Any]) -> JobFacts:
     """What an answer tells of a job. Raises: TypeError, KeyError, ValueError, OverflowError."""
     claim, told, heartbeat = item["claim"], item["failure"], item["heartbeat"]
-    if claim is not None and not isinstance(claim, str):
+    ended = item["ended"]
+    if not isinstance(claim, str | None) or not isinstance(ended, str | None):
         raise TypeError
     return JobFacts(
         item["job"],
@@ -88,6 +92,7 @@ def job_of(item: Mapping[str, Any]) -> JobFacts:
         None if claim is None else clean(claim)[:200],
         None if told is None else (_reason(told["reason"]), clean(str(told["message"]))[:4000]),
         item["begun"] is True,
+        None if ended is None else clean(ended)[:200],
         None if heartbeat is None else float(heartbeat),
     )
 

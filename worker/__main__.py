@@ -1,6 +1,7 @@
 """``python -m worker BASE_DIR`` or ``python worker-....pyz BASE_DIR``: one worker's process.
 
-``attendant ROOT`` and ``transfer ROOT`` in place of a folder work for a controller on a login host.
+``attendant ROOT`` and ``transfer ROOT`` in place of a folder work for a controller on a login host,
+``machine start|stop|clear ROOT`` on a machine of its own.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from worker.runtimes.base import Runtime
 from worker.signals import Signals
 
 USAGE = "usage: worker BASE_DIR (or CODESWARM_BASE_DIR)"
-_FOR_CONTROLLERS = ("attendant", "transfer")
+_FOR_CONTROLLERS = ("attendant", "transfer", "machine")
 
 
 def main(arguments: list[str]) -> int:
@@ -27,10 +28,8 @@ def main(arguments: list[str]) -> int:
     0: told to end (see signals.py), or another process runs in this folder; 1: the system prompt
     failed or the folder is gone; 2: the settings cannot be used.
     """
-    if len(arguments) == 2 and arguments[0] in _FOR_CONTROLLERS:
-        from worker.attendant.main import main as attend
-
-        return attend(arguments[0], arguments[1])
+    if len(arguments) > 1 and arguments[0] in _FOR_CONTROLLERS:
+        return _serve(arguments)
     if len(arguments) > 1 or (arguments and arguments[0].startswith("-")):
         return _complain(USAGE)
     folder = arguments[0] if arguments else os.environ.get(config.BASE_VARIABLE)
@@ -47,6 +46,19 @@ def main(arguments: list[str]) -> int:
         return _complain(f"{base}: {error.strerror}")
     with lock:
         return _live(base, signals)
+
+
+def _serve(arguments: list[str]) -> int:
+    """Work for a controller, as ``docs/remote.md`` describes."""
+    if arguments[0] == "machine":
+        from worker.machine.main import main as order
+
+        return order(arguments[1:])
+    if len(arguments) > 2:
+        return _complain(USAGE)
+    from worker.attendant.main import main as attend
+
+    return attend(arguments[0], arguments[1])
 
 
 def _live(base: Path, signals: Signals) -> int:

@@ -24,6 +24,7 @@ _JOB = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*\Z")
 _OWN_NAMES = frozenset(
     {"mailbox", "secrets", "git", "stores", "env", "heartbeat", "tmp", "codex", "claude"}
     | {"worker.json", "worker.lock", "worker.pid", "worker.log"}
+    | {"claim", "failure", "notice", "ended", "supervisor.lock"}
 )
 
 

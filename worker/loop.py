@@ -23,7 +23,7 @@ from worker.records import ControlPayload, ControlRecord
 from worker.runner import Runner
 from worker.runtimes.base import Runtime
 from worker.scope import Answer
-from worker.signals import STOPPED, Notice, Signals
+from worker.signals import STOPPED, Notice, Signals, explained
 from worker.turn import Turns, lost
 
 CUT_SECONDS = 1.5
@@ -196,7 +196,7 @@ class Loop:
     def _look(self) -> None:
         """Take in what is new, and see whether it is time to leave."""
         for notice in self._signals.take():
-            self._leave(notice)
+            self._leave(explained(notice, self._config.base))
         if self._leave_by is not None:
             self._go_on_leaving(self._leave_by)
             return

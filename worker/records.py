@@ -109,7 +109,8 @@ class ControlRecord(TypedDict):
 THREAD_STATUS = "thread_status"
 """``{status: starting|idle|active|waiting_approval|draining|stopped, reason?, pid?}``;
 ``idle`` after the start (and the system prompt's turn) means: ready for prompts; ``draining`` with
-a reason (TimeLimit, Stopped): it was told so from outside, and takes no more of them."""
+a reason (TimeLimit, SpotInterruption, Stopped): it was told so from outside, and takes no more
+of them."""
 TURN_STARTED = "turn_started"
 """``{attempt}``: the injection is accepted; it will never start a second time."""
 TASK_STARTED = "task_started"
@@ -140,7 +141,7 @@ TURN_COMPLETE = "turn_complete"
 """``{status: completed|failed|interrupted, answer (the final assistant text, at most 64 KiB),
 error?: {class: task|infrastructure|out_of_memory|quota|overloaded|auth|branch_conflict|
 interrupted, message, retry_after_seconds?}, reason?}``: always the last record of an injection.
-An interrupted one has the ``reason`` of whoever asked for it; after TimeLimit and Stopped a
+An interrupted one has the ``reason`` of whoever asked for it; after those of leaving a
 ``task_complete`` before it says where the unfinished work was pushed."""
 AGENT_ERROR = "agent_error"  # {class, message, will_retry, reason?}
 SESSION_TRACE = "session_trace"

@@ -1,7 +1,8 @@
 """Orders to leave that come as signals, noted from the first moment of the process on.
 
 ``SIGUSR1`` says that the node's time is almost up: a batch system sends it some time before it
-ends the job.  ``SIGTERM`` and ``SIGINT`` say: leave now.  How soon they are followed by SIGKILL
+ends the job, and who watches over the worker of a machine that is to be taken away says so in
+``notice`` first.  ``SIGTERM`` and ``SIGINT`` say: leave now.  How soon they are followed by SIGKILL
 is the sender's affair, so the running turn gets only so many seconds to save its work.
 """
 
@@ -9,7 +10,13 @@ from __future__ import annotations
 
 import signal
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
+
+from worker import notes
+
+NOTICE = "notice"
+"""A file in the worker's folder: the reason that goes with a ``SIGUSR1``."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +30,10 @@ class Notice:
 
 
 TIME_LIMIT = Notice("TimeLimit", 20.0)
+SPOT_INTERRUPTION = Notice("SpotInterruption", 20.0)
+"""The machine, which was let cheaply, is wanted back: two minutes before it is taken (EC2)."""
 STOPPED = Notice("Stopped", 8.0)
-REASONS = frozenset({TIME_LIMIT.reason, STOPPED.reason})
+REASONS = frozenset({one.reason for one in (TIME_LIMIT, SPOT_INTERRUPTION, STOPPED)})
 """A turn that ends for one of these has done nothing wrong: its work is kept."""
 
 _NOTICES = {
@@ -51,3 +60,12 @@ class Signals:
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         self._came.append(_NOTICES[signal.Signals(number)])
+
+
+def explained(notice: Notice, base: Path) -> Notice:
+    """A notice with the reason that stands in the worker's folder, where one is known there."""
+    if notice is TIME_LIMIT and (notes.read(base / NOTICE) or "").strip() == (
+        SPOT_INTERRUPTION.reason
+    ):
+        return SPOT_INTERRUPTION
+    return notice

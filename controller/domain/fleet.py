@@ -31,6 +31,10 @@ STEADY_SECONDS = 10.0
 """Failed launches are forgotten when all workers have been ready for so long."""
 TIME_LIMIT = "TimeLimit"
 """Reason for which a worker leaves whose node was lent to it for a time only."""
+SPOT_INTERRUPTION = "SpotInterruption"
+"""Reason for which it leaves a machine that is wanted back before any time is up."""
+LENT = frozenset({TIME_LIMIT, SPOT_INTERRUPTION})
+"""Reasons that are no fault of anybody's: another worker takes its place."""
 SHORT_SECONDS = 120.0
 """A worker that must leave so soon after it was ready, without a turn, has too short a time limit:
 it would be replaced by the next one for ever."""
@@ -80,7 +84,8 @@ class Seen:
     frozen: bool = False
     """It stands still by its provider's will."""
     leaving: str = ""
-    """The reason for which it leaves, told so by somebody else than us: ``TimeLimit``."""
+    """The reason for which it leaves, told so by somebody else than us: ``TimeLimit``,
+    ``SpotInterruption``, ``Stopped``."""
 
 
 NOT_SEEN = Seen()
@@ -239,13 +244,15 @@ def _ended(plan: FleetPlan, entry: Entry, now_seen: Seen, now: float) -> None:
     if entry.phase == "Draining" and entry.reason != now_seen.leaving:
         plan.drained.append(entry.job)
         return
-    if now_seen.leaving == TIME_LIMIT:
-        if _in_vain(entry, now_seen, now):
+    taken = now_seen.reason == SPOT_INTERRUPTION and not now_seen.leaving  # before it could tell
+    leaving = SPOT_INTERRUPTION if taken else now_seen.leaving
+    if leaving in LENT:
+        if leaving == TIME_LIMIT and _in_vain(entry, now_seen, now):
             entry = replace(entry, reason=TOO_SHORT, message=TOO_SHORT_MESSAGE)
             plan.lost.append(entry)
             plan.entries.append(replace(entry, phase=LOST))
         else:
-            plan.left.append(replace(entry, reason=TIME_LIMIT))
+            plan.left.append(replace(entry, reason=leaving))
             plan.drained.append(entry.job)
         return
     reason = now_seen.parting or now_seen.leaving or entry.reason or now_seen.reason

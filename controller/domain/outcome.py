@@ -75,9 +75,10 @@ TIME_LIMIT = "TimeLimit"
 OUT_OF_MEMORY = "OutOfMemory"
 OVERLOADED = "ProviderOverloaded"
 """Reason of an attempt that ended since the model's provider failed by itself."""
-LEFT = frozenset({TIME_LIMIT, "Stopped"})
+LEFT = frozenset({TIME_LIMIT, "SpotInterruption", "Stopped"})
 """Reasons of attempts whose worker was told to leave by somebody else than us: a batch system whose
-time limit nears, an administrator.  What it had done so far it has put at the attempt's ref."""
+time limit nears, EC2 that wants a spot instance back, an administrator.  What it had done so far
+it has put at the attempt's ref."""
 _ERROR_CLASSES: dict[str, tuple[FailureClass, str]] = {
     "task": (FailureClass.TASK, "TurnFailed"),
     "infrastructure": (FailureClass.INFRASTRUCTURE, "WorkerError"),

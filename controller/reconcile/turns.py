@@ -95,7 +95,8 @@ class WorkerFacts:
     ready_since: Since = field(default_factory=Since)
     stopped: bool = False
     leaving: str = ""
-    """Why it leaves, told so by somebody else than us: ``TimeLimit``, ``Stopped``."""
+    """Why it leaves, told so by somebody else than us: ``TimeLimit``, ``SpotInterruption``,
+    ``Stopped``."""
     frozen_since: float | None = None
     """Since when it stands still by its provider's will."""
     parting: tuple[str, str] = ("", "")

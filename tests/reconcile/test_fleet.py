@@ -57,7 +57,7 @@ def states(draw):
                 busy=draw(st.booleans()), stale=draw(st.booleans()),
                 parting="" if running else draw(st.sampled_from(["", "AgentTooOld"])),
                 frozen=running and draw(st.booleans()),
-                leaving=draw(st.sampled_from(["", "", "TimeLimit", "Stopped"])),
+                leaving=draw(st.sampled_from(["", "", "TimeLimit", "Stopped", "SpotInterruption"])),
             )  # fmt: skip
     return entries, seen
 
@@ -245,3 +245,14 @@ def test_a_busy_worker_that_was_to_leave_stays_when_it_is_wanted_again():
     result = plan([entry], busy, desired=1)
     assert [(e.job, e.phase) for e in result.entries] == [(entry.job, "Busy")]
     assert not result.launch
+
+
+def test_who_left_a_machine_that_was_wanted_back_is_replaced_at_once_and_has_not_failed():
+    """Whether it could say so, or only its provider knows; however soon after its beginning."""
+    entry = worker(0, "Starting")
+    told = Seen(reason="exit 0", leaving="SpotInterruption")
+    for seen in (told, Seen(reason="SpotInterruption")):
+        result = plan([entry], {entry.job: seen}, desired=1)
+        assert [(e.job, e.reason) for e in result.left] == [(entry.job, "SpotInterruption")]
+        assert result.drained == [entry.job] and not result.lost
+        assert len(result.launch) == 1 and result.launch_failures == 0

@@ -85,7 +85,9 @@ def test_a_module_is_fit_for_python_3_9(path: Path) -> None:
 SDK = "claude_agent_sdk"
 SDK_USERS = {"claude_events", "claude_process", "claude_session", "claude_turn"}
 """Imported only once it is known that the SDK is there."""
-NO_WORKERS = {"attendant", "connection", "follower", "packing", "streams", "wire", "wire_values"}
+NO_WORKERS = {
+    "attendant", "connection", "follower", "machine", "packing", "streams", "wire", "wire_values",
+}  # fmt: skip
 """What serves a controller, and what both sides of a connection use: no worker loads it."""
 
 

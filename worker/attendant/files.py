@@ -5,7 +5,6 @@ What a folder holds may be an agent's doing: sizes are bounded, no link is follo
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import stat
@@ -15,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from worker import paths, walk
+from worker import claims, notes, paths, walk
 from worker.failures import ProviderError
 from worker.paths import PRIVATE_FILE, component, inbox_name, is_component, write_private
 
@@ -25,10 +24,7 @@ JOB_FILES = {"env": PRIVATE_FILE, "batch.sh": EXECUTABLE, "worker.json": PRIVATE
 _MAILBOX = (("mailbox",), ("mailbox", "inbox"), ("mailbox", "outbox"), ("secrets",))
 SHUT = "cancelled"
 """The claim of a folder that no job may take up any more."""
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK})
-_MAX_NOTE = 8192
 _AGAIN, _AGAIN_SECONDS = 20, 0.01
-_READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def resolve_root(text: str) -> Path:
@@ -159,38 +155,10 @@ def shut(root: Path, swarm: tuple[str, str], jobs: list[str], ended: list[str]) 
         if folder is None:
             continue
         try:
-            if _take(folder / "claim") or job in ended:
+            if claims.take(folder, SHUT) == SHUT or job in ended:
                 _forget_secrets(root, swarm, job)
         except OSError as error:
             raise not_writable(root, error) from error
-
-
-def _take(claim: Path) -> bool:
-    """Claim a folder for nobody; whether that is what its claim now says. Raises: OSError."""
-    mine = claim.with_name(f".claim.{os.uname().nodename}-{os.getpid()}-{threading.get_ident()}")
-    write_private(mine, f"{SHUT}\n".encode())
-    try:
-        try:
-            os.link(mine, claim, follow_symlinks=False)
-        except FileExistsError:
-            pass
-        except OSError as error:
-            if error.errno not in _NO_LINKS:
-                raise
-            _write_new(claim, f"{SHUT}\n".encode())
-    finally:
-        mine.unlink(missing_ok=True)
-    return (_note(claim) or "").strip() == SHUT
-
-
-def _write_new(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    try:
-        descriptor = os.open(path, flags, PRIVATE_FILE)
-    except FileExistsError:
-        return
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
 
 
 def _forget_secrets(root: Path, swarm: tuple[str, str], job: str) -> None:
@@ -229,7 +197,8 @@ def _look(folder: Path, job: str) -> dict[str, Any]:
     except OSError:
         there = frozenset()
     begun = "worker.pid" in there
-    claim = _note(folder / "claim") if "claim" in there else None
+    claim = notes.read(folder / "claim") if "claim" in there else None
+    ended = notes.read(folder / "ended") if "ended" in there else None
     beat = modified(folder / "heartbeat") if "heartbeat" in there else None
     if beat is not None and "env" in there:  # it was written again while a worker took it up
         with suppress(OSError):
@@ -240,13 +209,14 @@ def _look(folder: Path, job: str) -> dict[str, Any]:
         "claim": None if claim is None else claim.strip()[:200],
         "failure": _failure(folder / "failure") if "failure" in there else None,
         "begun": begun,
+        "ended": None if ended is None else ended.strip()[:200],
         "heartbeat": beat,
     }
 
 
 def _failure(path: Path) -> dict[str, str] | None:
     """What a batch script says went wrong."""
-    text = _note(path)
+    text = notes.read(path)
     if text is None:
         return None
     try:
@@ -264,27 +234,11 @@ def modified(path: Path) -> float | None:
     consistency, nfs(5)).
     """
     try:
-        descriptor = os.open(path, _READ_FLAGS)
+        descriptor = os.open(path, notes.READ_FLAGS)
     except OSError:
         return None
     try:
         seen = os.fstat(descriptor)
         return seen.st_mtime or None if stat.S_ISREG(seen.st_mode) else None
-    finally:
-        os.close(descriptor)
-
-
-def _note(path: Path) -> str | None:
-    """The beginning of a small file; None if it is not there, or no file."""
-    try:
-        descriptor = os.open(path, _READ_FLAGS)
-    except OSError:
-        return None
-    try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return None
-        return os.read(descriptor, _MAX_NOTE).decode(errors="replace")
-    except OSError:
-        return None
     finally:
         os.close(descriptor)

@@ -1,0 +1,118 @@
+"""A spot instance that is wanted back: the worker saves its work, leaves, and says why."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from tests.machine.machine import Machine
+from tests.worker.harness import block, until
+from worker.machine import spot
+
+
+class Metadata(ThreadingHTTPServer):
+    """An instance's metadata service, IMDSv2 only."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.notice: str | None = None
+        self.tokens: list[str] = []
+        self.asked: list[str] = []
+        self.thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.02})
+        self.thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_address[1]}"
+
+    def end(self) -> None:
+        self.shutdown()
+        self.thread.join()
+        self.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Metadata
+
+    def do_PUT(self) -> None:
+        assert self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
+        self.server.tokens.append(f"token-{len(self.server.tokens)}")
+        self._answer(200, self.server.tokens[-1])
+
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        if self.headers["X-aws-ec2-metadata-token"] != (self.server.tokens or ["-"])[-1]:
+            self._answer(401, "")
+        elif self.server.notice is None:
+            self._answer(404, "")
+        else:
+            self._answer(200, self.server.notice)
+
+    def _answer(self, code: int, text: str) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(text)))
+        self.end_headers()
+        self.wfile.write(text.encode())
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def metadata() -> Iterator[Metadata]:
+    one = Metadata()
+    yield one
+    one.end()
+
+
+NOTICE = json.dumps({"action": "terminate", "time": "2026-11-26T10:00:00Z"})
+
+
+def test_the_worker_saves_its_work_and_leaves(machine: Machine, metadata: Metadata) -> None:
+    machine.env.update(
+        AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url, http_proxy="http://127.0.0.1:9"
+    )
+    metadata.notice = NOTICE
+    folder = machine.job()
+    machine.start(spot=True)
+    machine.prompt(block({"run": "sleep 1000"}), "u.1")
+    assert machine.ended() == "exit 0", machine.log()
+    assert machine.note("notice") == "SpotInterruption"
+    assert machine.statuses()[-1] == ("stopped", "SpotInterruption")
+    assert ("draining", "SpotInterruption") in machine.statuses()
+    assert (folder / "worker.pid").exists()
+    assert metadata.asked == ["/latest/meta-data/spot/instance-action"]
+
+
+def test_a_machine_that_is_no_spot_one_asks_nobody(machine: Machine, metadata: Metadata) -> None:
+    machine.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = metadata.url
+    machine.job()
+    machine.start()
+    machine.idle()
+    assert machine.stop() == "gone" and not metadata.tokens
+
+
+def test_it_asks_again_until_there_is_a_notice(metadata: Metadata) -> None:
+    told: list[str] = []
+    watch = spot.Watch(metadata.url, told.append, seconds=0.01)
+    watch.start()
+    until(lambda: len(metadata.asked) > 2, "for some questions")
+    metadata.tokens.append("renewed")  # the old one is refused from now on
+    until(lambda: len(metadata.tokens) > 2, "for a new token")
+    assert watch.is_alive() and not told
+    metadata.notice = NOTICE
+    watch.join(20)
+    assert told == [NOTICE]
+
+
+def test_where_nobody_answers_nothing_is_told() -> None:
+    told: list[str] = []
+    watch = spot.Watch("http://127.0.0.1:9", told.append, seconds=0.01)
+    watch.start()
+    watch.end()
+    watch.join(20)
+    assert not watch.is_alive() and not told
