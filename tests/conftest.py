@@ -10,7 +10,13 @@ FIRST = "tests/cluster/test_faults_cluster.py"
 """A server of an old version in front of a newer one that serves CRDs begins to see to CRDs too
 after some minutes, and lets go of deleted ones that still have objects."""
 
-ELSEWHERE = ("tests/carrying/", "tests/remote/", "tests/slurm_provider/", "tests/ssh/")
+ELSEWHERE = (
+    "tests/carrying/",
+    "tests/cloud/",
+    "tests/remote/",
+    "tests/slurm_provider/",
+    "tests/ssh/",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -24,6 +24,8 @@ from typing import Any, Self
 import psutil
 import pytest
 
+from tests.sshd_options import COMMON
+
 HOST = "127.0.0.1"
 _PORTS = range(20000, 32000)
 """Below the range from which systems give ports to whoever asks for any."""
@@ -299,17 +301,7 @@ class Sshd:
             f"AuthorizedKeysFile {self.authorized}",
             f"MaxSessions {self._max_sessions}",
             f"SetEnv {variables}",
-            "PidFile none",
-            "StrictModes no",  # folders of tests lie in world-writable ones
-            "UsePAM no",
-            "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no",
-            "PermitRootLogin prohibit-password",
-            "MaxStartups 100",
-            "UseDNS no",
-            "PrintMotd no",
-            "PrintLastLog no",
-            "LogLevel VERBOSE",
+            *COMMON,
             *self._options,
         ]
         (self.path / "sshd_config").write_text("\n".join(lines) + "\n")

@@ -36,7 +36,8 @@ class CloudApi:
         knobs: how long things take (``tests.cloud.ec2.Knobs``).
     """
 
-    module = "tests.cloud.server"
+    options: tuple[str, ...] = ()
+    """Of the server."""
 
     def __init__(self, path: Path, **knobs: Any) -> None:
         self.path = path
@@ -49,7 +50,7 @@ class CloudApi:
             subprocess.run([*command, "-f", str(self.key)], check=True, timeout=30)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module, str(path)],
+                [sys.executable, "-m", "tests.cloud.server", str(path), *self.options],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -102,6 +102,9 @@ class Hypervisor(Protocol):
     def drop(self, volume_id: str) -> None:
         """A volume is deleted."""
 
+    def fallen(self) -> list[str]:
+        """Instances whose machines have ended by themselves; each is named once."""
+
 
 class NoMachines:
     """A hypervisor for tests that only need the API."""
@@ -123,6 +126,9 @@ class NoMachines:
 
     def drop(self, volume_id: str) -> None:
         pass
+
+    def fallen(self) -> list[str]:
+        return []
 
 
 class World:
@@ -244,6 +250,8 @@ class World:
     def _run(self) -> None:
         while not self._stop.wait(_TICK):
             with self.lock:
+                for name in self.hypervisor.fallen():
+                    self._fall(self.instance(name))
                 for instance in list(self.instances()):
                     self._advance(instance)
                 for volume in list(self.volumes()):
@@ -284,6 +292,17 @@ class World:
                 _DETACH(volume.ec2_backend, volume.id, holder.id, attachment.device)
             else:
                 attachment.status = "busy"
+
+    def _fall(self, instance: Any) -> None:
+        """An instance has shut itself down."""
+        stops = instance.instance_initiated_shutdown_behavior == "stop"
+        self._leave(
+            instance,
+            "stopping" if stops else "shutting-down",
+            "Client.InstanceInitiatedShutdown",
+            "Instance initiated shutdown",
+            "",
+        )
 
     def _leave(self, instance: Any, state: str, code: str, message: str, transition: str) -> Any:
         """Begin to end or stop an instance. Returns: its state of before."""

@@ -3,12 +3,13 @@
 It listens on one port of three loopback addresses of a network of its own: EC2's API
 (``127.N.0.1``), control (``127.N.0.2``: POST of ``{"call", "with"}``) and the instances' metadata
 (``127.N.0.3``).  Machines listen on the same port of theirs.  It prints one line of JSON when it
-is ready, and ends when its standard input does.
+is ready, and ends when its standard input does.  With ``--machines`` instances have machines.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import random
 import socket
 import sys
@@ -22,6 +23,8 @@ from werkzeug.serving import BaseWSGIServer, WSGIRequestHandler, make_server
 
 from tests.cloud.ec2 import World, dumps
 from tests.cloud.faults import Front, Lost
+from tests.cloud.hypervisor import Machines
+from tests.cloud.metadata import metadata_server
 
 _NETWORKS = range(60, 250)
 _PORTS = range(20000, 32000)
@@ -67,13 +70,18 @@ class Server:
     Args:
         path: folder for its files.
         public_key: of the key pair ``codeswarm``.
+        machines: whether there are machines behind the instances.
     """
 
-    def __init__(self, path: Path, public_key: str) -> None:
+    def __init__(self, path: Path, public_key: str, *, machines: bool = False) -> None:
         self.path = path
         self.network, self.port, self._control = _listen(_Control)
         self.world = World(self.network)
         self.front = Front(DomainDispatcherApplication(create_backend_app), self.world)
+        self.machines: Machines | None = None
+        self._metadata: ThreadingHTTPServer | None = None
+        if machines:
+            self._with_machines()
         self._key = public_key
         self._open: set[socket.socket] = set()
         self._api: BaseWSGIServer | None = None
@@ -86,6 +94,14 @@ class Server:
     def address(self) -> str:
         """Of the API."""
         return f"127.{self.network}.0.1"
+
+    def _with_machines(self) -> None:
+        address = (f"127.{self.network}.0.3", self.port)
+        url = f"http://{address[0]}:{address[1]}"
+        self.machines = Machines(self.path, self.world, self.port, url)
+        self.world.hypervisor = self.machines
+        self._metadata = metadata_server(address, self.machines)
+        threading.Thread(target=self._metadata.serve_forever, daemon=True).start()
 
     # --- what control may call -------------------------------------------------------------------
 
@@ -145,16 +161,18 @@ class Server:
 
     def call(self, name: str, values: dict[str, Any]) -> Any:
         """Do what control asks for."""
-        for owner in (self, self.front, self.world):
+        for owner in (self, self.front, self.world, self.machines):
             method = getattr(owner, name, None)
-            if method is not None and not name.startswith("_"):
+            if callable(method) and not name.startswith("_"):
                 return method(**values)
         raise KeyError(name)
 
     def close(self) -> None:
         """End it all."""
-        self.world.close()
         self.down()
+        self.world.close()
+        if self.machines is not None:
+            self.machines.close()
 
 
 class _Control(BaseHTTPRequestHandler):
@@ -187,14 +205,17 @@ def _listen(handler: type[BaseHTTPRequestHandler]) -> tuple[int, int, ThreadingH
         return network, port, server
 
 
-def main(path: Path) -> None:
+def main(path: Path, *options: str) -> None:
     """Serve until standard input ends."""
-    server = Server(path, (path / "key.pub").read_text())
+    machines = "--machines" in options
+    server = Server(path, (path / "key.pub").read_text(), machines=machines)
     told = {"network": server.network, "port": server.port}
     print(json.dumps(told), flush=True)
     sys.stdin.read()
     server.close()
+    sys.stderr.flush()
+    os._exit(0)  # quicker than all of moto's modules are taken down
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -1,0 +1,493 @@
+"""What stands behind the instances: a machine made of namespaces for each, volumes of loop devices.
+
+A machine has its own mounts, processes, host name and IPC: a root of its own over that of the
+host (overlay; nothing that it writes reaches the host), its own /dev, /run, /tmp and homes, and a
+real sshd on its address with the host key of its UserData and the public half of its key pair.
+Its end is the end of its first process: the kernel kills all others, and its mounts go.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from tests.cloud.ec2 import World
+from tests.cloud.loops import Loop
+from tests.cloud.userdata import UserData, read_user_data
+from tests.sshd_options import COMMON
+
+_HERE = Path(__file__).with_name("machine")
+_NAMES = ("apt-get", "systemctl", "cloud-init", "poweroff", "shutdown")
+_PACKAGES = {"nfs-common": ("mount.nfs4", "mount.nfs"), "nfs-kernel-server": ("exportfs",)}
+_GIB = 1 << 30
+
+
+class Machine:
+    """One machine.
+
+    Args:
+        folder: for its files on the host.
+        instance: EC2's (moto's).
+        boot: seconds until sshd listens.
+    """
+
+    def __init__(self, folder: Path, instance: Any, boot: float) -> None:
+        self.id: str = instance.id
+        self.folder = folder
+        self.private: str = instance.private_ip or ""
+        self.public: str = instance.public_ip or ""
+        self.pid = 0
+        """Of its first process, as the host counts; 0: not yet."""
+        self.ready = threading.Event()
+        self.ended = False
+        self._boot = boot
+        self._process: subprocess.Popen[str] | None = None
+        self._guard = threading.Lock()
+
+    def start(self) -> None:
+        """Boot; returns when its root is there, before its sshd listens."""
+        (self.folder / "box").mkdir(parents=True, exist_ok=True)
+        host = f"ip-{self.private.replace('.', '-')}"
+        command = [
+            "setpriv", "--pdeathsig", "KILL",
+            "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
+            "sh", str(_HERE / "init.sh"), str(self.folder), host, str(self._boot),
+        ]  # fmt: skip
+        path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+        with (self.folder / "console.log").open("ab") as console, self._guard:
+            if self.ended:
+                return
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=console,
+                env={"PATH": path, "LANG": "C.UTF-8"}, text=True, start_new_session=True,
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("pid "):
+                self.pid = int(line.split()[1])
+            if line.strip() == "ready":
+                self.ready.set()
+                return
+
+    def kill(self) -> None:
+        """Kill everything of it."""
+        with self._guard:
+            self.ended = True
+            if self._process is not None:
+                self._process.kill()  # and with it, by its death signal, the first process
+
+    @property
+    def alive(self) -> bool:
+        """Whether anything of it is there, or about to be."""
+        if self._process is None:
+            return not self.ended
+        return self._process.poll() is None
+
+    @property
+    def fell(self) -> bool:
+        """Whether it ended though nobody had asked for that."""
+        return self._process is not None and not self.alive and not self.ended
+
+    def close(self) -> None:
+        """Wait for its end."""
+        if self._process is not None:
+            self._process.wait(20)
+            assert self._process.stdout is not None
+            self._process.stdout.close()
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def inside(self, path: str) -> Path:
+        """A path of its root, as the host reaches it."""
+        return Path(f"/proc/{self.pid}/root") / path.lstrip("/")
+
+    def processes(self) -> list[int]:
+        """All of its processes, as the host counts, the first one too."""
+        found = []
+        try:
+            own = Path(f"/proc/{self.pid}/ns/pid").readlink()
+        except OSError:
+            return []
+        for entry in Path("/proc").iterdir():
+            try:
+                if entry.name.isdigit() and (entry / "ns/pid").readlink() == own:
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+        return found
+
+    def mounts(self) -> list[tuple[int, str]]:
+        """Devices and folders of what is mounted there."""
+        found = []
+        try:
+            text = Path(f"/proc/{self.pid}/mountinfo").read_text()
+        except OSError:
+            return []
+        for line in text.splitlines():
+            words = line.split()
+            major, _, minor = words[2].partition(":")
+            found.append((os.makedev(int(major), int(minor)), words[4]))
+        return found
+
+    def users(self, device: int) -> list[int]:
+        """Processes that have files or their working directory on a device."""
+        found = []
+        for pid in self.processes():
+            folder = Path(f"/proc/{pid}")
+            try:
+                places = [folder / "cwd", *(folder / "fd").iterdir()]
+            except OSError:
+                continue
+            for place in places:
+                try:
+                    if place.stat().st_dev == device:
+                        found.append(pid)
+                        break
+                except OSError:
+                    continue
+        return found
+
+
+class Machines:
+    """The hypervisor of a world.
+
+    Args:
+        path: folder for its files.
+        world: whose instances these are.
+        port: on which all sshd's listen.
+        metadata: base URL of the instances' metadata.
+    """
+
+    def __init__(self, path: Path, world: World, port: int, metadata: str) -> None:
+        self._path = path
+        self._world = world
+        self._port = port
+        self._metadata = metadata
+        self._machines: dict[str, Machine] = {}
+        self._volumes: dict[str, Loop] = {}
+        self._clients: list[tuple[str, str, int, str]] = []
+        """Mounts by NFS: client, server, device, folder."""
+        self._closed_ports = False
+        self._pool = ThreadPoolExecutor(8, thread_name_prefix="machines")
+        self.notices: dict[str, dict[str, str]] = {}
+        """What instances are told of their end."""
+
+    # --- for the world ---------------------------------------------------------------------------
+
+    def start(self, instance: Any) -> None:
+        """Boot an instance's machine."""
+        folder = self._path / "machines" / f"{instance.id}-{random.randrange(1 << 32):08x}"
+        machine = Machine(folder, instance, self._world.knobs.boot_seconds)
+        self._machines[instance.id] = machine
+        data = read_user_data(instance.user_data)
+        keys = list(data.authorized_keys)
+        pair = instance.ec2_backend.key_pairs.get(instance.key_name or "")
+        if pair is not None:
+            keys.append(pair.public_key)
+        self._later(self._boot, machine, data, keys)
+
+    def kill(self, instance_id: str) -> None:
+        """Kill a machine, and let its NFS clients hang."""
+        machine = self._machines.get(instance_id)
+        if machine is not None:
+            machine.kill()
+            self._later(self._hang_clients, instance_id)
+
+    def alive(self, instance_id: str) -> bool:
+        """Whether anything of a machine is still there."""
+        machine = self._machines.get(instance_id)
+        return machine is not None and machine.alive
+
+    def plug(self, instance_id: str, volume: Any, device: str) -> None:
+        """Let a volume appear in a machine."""
+        machine = self._machines[instance_id]
+        self._later(self._plug, machine, volume.id, int(volume.size), device)
+
+    def unplug(self, instance_id: str, volume_id: str, *, force: bool) -> bool:
+        """Let a volume disappear, if it is not mounted there."""
+        machine, loop = self._machines.get(instance_id), self._volumes.get(volume_id)
+        if machine is None or loop is None or not machine.alive:
+            return True
+        if not force and any(device == loop.device for device, _ in machine.mounts()):
+            return False
+        for place in (machine.inside("/dev"), machine.inside("/dev/disk/by-id")):
+            for node in place.iterdir():
+                if _is(node, loop.device):
+                    node.unlink()
+        for link in machine.inside("/dev/disk/by-id").iterdir():
+            if volume_id.replace("-", "") in link.name:
+                link.unlink()
+        return True
+
+    def drop(self, volume_id: str) -> None:
+        """Delete a volume's file."""
+        loop = self._volumes.pop(volume_id, None)
+        if loop is not None:
+            loop.close()
+
+    def fallen(self) -> list[str]:
+        """Instances whose machines ended by themselves; each is named once."""
+        found = [i for i, machine in self._machines.items() if machine.fell]
+        for name in found:
+            self._machines[name].ended = True
+        return found
+
+    # --- for control -----------------------------------------------------------------------------
+
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """Those that live, by instance."""
+        return {
+            name: {
+                "address": m.private,
+                "public": m.public,
+                "pid": m.pid,
+                "ready": m.ready.is_set(),
+                "folder": str(m.folder),
+            }
+            for name, m in list(self._machines.items())
+            if m.alive
+        }
+
+    def cut(self, instance_id: str) -> int:
+        """Kill the connections of a machine's sshd. Returns: how many processes of it."""
+        servers = self._sshd(self._machines[instance_id])[1]
+        _send(servers, signal.SIGKILL)
+        return len(servers)
+
+    def refuse_ssh(self, instance_id: str, seconds: float) -> None:
+        """Let nobody connect to a machine's sshd for a while; connections stay."""
+        machine = self._machines[instance_id]
+        gate = machine.inside("/run/refuse-ssh")
+        gate.touch()
+        _send(self._sshd(machine)[0], signal.SIGKILL)
+        timer = threading.Timer(seconds, lambda: gate.unlink(missing_ok=True))
+        timer.daemon = True
+        timer.start()
+
+    def freeze(self, instance_id: str) -> None:
+        """Let a machine stand still: its connections stay, and nobody answers."""
+        _send(self._machines[instance_id].processes(), signal.SIGSTOP)
+
+    def thaw(self, instance_id: str) -> None:
+        """Let a machine go on."""
+        _send(self._machines[instance_id].processes(), signal.SIGCONT)
+
+    def crash(self, instance_id: str) -> None:
+        """Let a machine end of which EC2 does not know why, as after ``poweroff``."""
+        machine = self._machines[instance_id]
+        assert machine._process is not None
+        machine._process.kill()
+        self._later(self._hang_clients, instance_id)
+
+    def interrupt_spot(self, instance_id: str, notice_seconds: float) -> None:
+        """Announce the end of a spot instance in its metadata, and end it when the time comes."""
+        at = time.gmtime(time.time() + notice_seconds)
+        self.notices[instance_id] = {
+            "action": "terminate",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", at),
+        }
+        said = ("Server.SpotInstanceTermination", "Instance terminated by spot")
+        timer = threading.Timer(
+            notice_seconds,
+            lambda: self._world.end(instance_id, *said, "Service initiated ({now})"),
+        )
+        timer.daemon = True
+        timer.start()
+
+    def block_nfs(self, on: bool) -> None:
+        """Let no machine reach TCP port 2049 of another, as a security group may."""
+        self._closed_ports = on
+
+    def grow_volume(self, volume_id: str, gib: int) -> None:
+        """Make a volume's device larger, as ModifyVolume does."""
+        self._volumes[volume_id].grow(gib * _GIB)
+
+    # --- for machines ----------------------------------------------------------------------------
+
+    def asked(self, instance_id: str, what: str, values: dict[str, str]) -> dict[str, Any]:
+        """What a stand-in on a machine asks for."""
+        if what == "nfs":
+            return self._export(instance_id, values["server"], values["path"])
+        if what == "mounted":
+            server = self._by_address(values["server"])
+            mounts = self._machines[instance_id].mounts()
+            where = {folder: device for device, folder in mounts}
+            if server is not None and values["path"] in where:
+                device = where[values["path"]]
+                self._clients.append((instance_id, server.id, device, values["path"]))
+        if what == "power-off":
+            self.crash(instance_id)
+        return {}
+
+    def _export(self, client_id: str, address: str, path: str) -> dict[str, Any]:
+        """Whether a server lets a client mount a path, and from which device."""
+        server, client = self._by_address(address), self._machines[client_id]
+        if server is None or not server.alive or self._closed_ports:
+            return {"error": f"Connection timed out for {address}:{path}"}
+        if not server.inside("/run/nfs/serving").exists():
+            return {"error": f"Connection refused for {address}:{path}"}
+        exports = server.inside("/run/nfs/exports").read_text().splitlines()
+        clients = [line.split()[1] for line in exports if line.split()[0] == path]
+        if not clients:
+            return {
+                "error": f"mounting {address}:{path} failed, reason given by server: "
+                "No such file or directory"
+            }
+        if client.private not in clients:
+            return {"error": f"access denied by server while mounting {address}:{path}"}
+        devices = [device for device, folder in server.mounts() if folder == path]
+        if not devices or os.major(devices[-1]) != 7:
+            return {"error": f"{address}:{path} is no volume: the stand-in exports those only"}
+        return {"major": 7, "minor": os.minor(devices[-1])}
+
+    # --- inside ----------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """End all machines, and let go of all volumes."""
+        for machine in self._machines.values():
+            machine.kill()
+        for machine in self._machines.values():
+            machine.close()
+        self._pool.shutdown(cancel_futures=True)
+        for name in list(self._volumes):
+            self.drop(name)
+
+    def _later(self, action: Callable[..., None], *arguments: Any) -> None:
+        def act() -> None:
+            try:
+                action(*arguments)
+            except Exception as error:
+                print(
+                    f"{action.__name__}: {type(error).__name__}: {error}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+
+        self._pool.submit(act)
+
+    def _boot(self, machine: Machine, data: UserData, keys: list[str]) -> None:
+        self._write(machine, data, keys)
+        machine.start()
+
+    def _plug(self, machine: Machine, volume_id: str, gib: int, device: str) -> None:
+        if not machine.ready.wait(20) or machine.ended:
+            return
+        with self._world.lock:
+            loop = self._volumes.get(volume_id)
+            if loop is None:
+                folder = self._path / "volumes"
+                folder.mkdir(exist_ok=True)
+                loop = self._volumes[volume_id] = Loop(folder / volume_id, gib * _GIB)
+        if self._world.knobs.xen:
+            node = device.replace("/dev/sd", "/dev/xvd")
+        else:
+            taken = {entry.name for entry in machine.inside("/dev").iterdir()}
+            number = next(n for n in range(1, 100) if f"nvme{n}n1" not in taken)
+            node = f"/dev/nvme{number}n1"
+        os.mknod(machine.inside(node), stat.S_IFBLK | 0o660, loop.device)
+        if not self._world.knobs.xen:
+            name = f"nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
+            machine.inside(f"/dev/disk/by-id/{name}").symlink_to(f"../../{Path(node).name}")
+
+    def _hang_clients(self, server_id: str) -> None:
+        """Stop what uses a server that is gone, as a hard mount would: only SIGKILL helps then."""
+        for client_id, server, device, folder in list(self._clients):
+            client = self._machines.get(client_id)
+            if server != server_id or client is None or not client.alive:
+                continue
+            self._clients.remove((client_id, server, device, folder))
+            if (device, folder) in client.mounts():
+                _send(client.users(device), signal.SIGSTOP)
+
+    def _by_address(self, address: str) -> Machine | None:
+        for machine in self._machines.values():
+            if machine.alive and address in (machine.private, machine.public):
+                return machine
+        return None
+
+    def _sshd(self, machine: Machine) -> tuple[list[int], list[int]]:
+        """A machine's listening sshd's, and those that serve connections."""
+        listening, serving = [], []
+        for pid in machine.processes():
+            try:
+                text = Path(f"/proc/{pid}/stat").read_text()
+            except OSError:
+                continue
+            name = text[text.index("(") + 1 : text.rindex(")")]
+            parent = int(text[text.rindex(")") + 2 :].split()[1])
+            if name.startswith("sshd"):
+                (listening if parent == machine.pid else serving).append(pid)
+        return listening, serving
+
+    def _write(self, machine: Machine, data: UserData, keys: list[str]) -> None:
+        """Put a machine's own files into its folder."""
+        files = machine.folder / "files"
+        for folder in ("etc/ssh", "usr/bin", "usr/sbin", "var/log/cloud", "etc/exports.d"):
+            (files / folder).mkdir(parents=True, mode=0o755)
+        for folder in files.rglob("*"):
+            folder.chmod(0o755)
+        (files / "var/log/cloud/calls").touch()
+        standin = files / "usr/lib/cloud-standin"
+        standin.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(_HERE / "standin.py", standin)
+        standin.chmod(0o755)
+        for name in _NAMES:
+            place = files / ("usr/sbin" if name in ("poweroff", "shutdown") else "usr/bin")
+            (place / name).symlink_to("/usr/lib/cloud-standin")
+        for package, names in _PACKAGES.items():
+            place = files / "usr/lib/cloud-packages" / package / "usr/sbin"
+            place.mkdir(parents=True)
+            for name in names:
+                (place / name).symlink_to("/usr/lib/cloud-standin")
+        url = f"{self._metadata}/{machine.id}"
+        about = {"id": machine.id, "hypervisor": url}
+        (files / "etc/cloud-instance").write_text(json.dumps(about))
+        (files / "etc/hosts").write_text("127.0.0.1 localhost\n")
+        ssh = files / "etc/ssh"
+        host_key = ssh / "cloud_host_key"
+        if data.host_key:
+            host_key.write_text(data.host_key)
+        else:
+            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
+            subprocess.run(command, check=True, timeout=30)
+        host_key.chmod(0o600)
+        (ssh / "cloud_authorized_keys").write_text("".join(f"{key.strip()}\n" for key in keys))
+        listen = [machine.private, *([machine.public] if machine.public else [])]
+        (ssh / "cloud_config").write_text(
+            "".join(
+                f"{line}\n"
+                for line in (
+                    f"Port {self._port}",
+                    *(f"ListenAddress {address}" for address in listen),
+                    "HostKey /etc/ssh/cloud_host_key",
+                    "AuthorizedKeysFile /etc/ssh/cloud_authorized_keys",
+                    f"SetEnv AWS_EC2_METADATA_SERVICE_ENDPOINT={url}",
+                    *COMMON,
+                )
+            )
+        )
+
+
+def _is(node: Path, device: int) -> bool:
+    about = node.lstat()
+    return stat.S_ISBLK(about.st_mode) and about.st_rdev == device
+
+
+def _send(pids: list[int], number: signal.Signals) -> None:
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue
