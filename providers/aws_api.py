@@ -118,7 +118,7 @@ class Boto:
     async def terminate(self, ids: Sequence[str]) -> None:
         """Terminate instances; those that are not known any more are fine (``Ec2.terminate``)."""
         refused: ProviderError | None = None
-        for some in _chunks(list(dict.fromkeys(ids)), IDS):
+        for some in chunks(list(dict.fromkeys(ids)), IDS):
             try:
                 await self._terminate(some)
             except ProviderError as error:
@@ -156,7 +156,7 @@ class Boto:
 
     async def tag(self, ids: Sequence[str], tags: Mapping[str, str]) -> None:
         """Set tags of instances or volumes."""
-        for some in _chunks(list(ids), IDS):
+        for some in chunks(list(ids), IDS):
             await self._change("create_tags", Resources=some, Tags=parse.as_tags(tags))
 
     async def create_volume(
@@ -245,7 +245,7 @@ class Boto:
     ) -> list[dict[str, Any]]:
         def work(client: Clients) -> list[dict[str, Any]]:
             pages: list[dict[str, Any]] = []
-            for some in _chunks(sorted(set(values)), FILTER_VALUES):
+            for some in chunks(sorted(set(values)), FILTER_VALUES):
                 pages += (
                     client("ec2")
                     .get_paginator(method)
@@ -397,5 +397,6 @@ def _kept_disks(images: Collection[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return made
 
 
-def _chunks(values: list[str], size: int) -> list[list[str]]:
+def chunks(values: list[str], size: int) -> list[list[str]]:
+    """Values in groups of at most ``size``."""
     return [values[start : start + size] for start in range(0, len(values), size)]

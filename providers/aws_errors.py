@@ -303,7 +303,8 @@ def code_of(error: BaseException) -> str:
     if not isinstance(response, dict):
         return ""
     code = str((response.get("Error") or {}).get("Code") or "")
-    return code.removeprefix("Client.").removeprefix("Server.")
+    plain = re.sub(r"[^A-Za-z0-9._:-]", "", code)[:80] or "NoCode"
+    return plain.removeprefix("Client.").removeprefix("Server.")
 
 
 def words_of(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import threading
 import time
 from collections import Counter
@@ -66,7 +67,6 @@ class AwsSession:
         self._pool: ThreadPoolExecutor | None = None
         self._made = threading.RLock()
         self._session: Any = None
-        self._loader: Any = None
         self._clients: dict[str, Any] = {}
         self._local = threading.local()
         self._closed = False
@@ -158,9 +158,7 @@ class AwsSession:
             import botocore.session
 
             core = botocore.session.Session()
-            if self._loader is None:
-                self._loader = core.get_component("data_loader")
-            core.register_component("data_loader", self._loader)
+            core.register_component("data_loader", _models())
             self._session = boto3.session.Session(botocore_session=core)
         return self._session
 
@@ -184,6 +182,14 @@ class AwsSession:
             self._session, self._clients = None, {}
             after = _key_of(self._boto())
             return after is not None and after != before
+
+
+@functools.cache
+def _models() -> Any:
+    """What reads the services' models, which are large; one for all sessions."""
+    from botocore.loaders import create_loader
+
+    return create_loader()
 
 
 def _key_of(session: Any) -> tuple[str, str, str] | None:

@@ -10,6 +10,7 @@ image's own host keys, ``ssh_keys`` gives the ones to use; then no others are ma
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -69,7 +70,7 @@ def user_data(key: HostKey, authorized: Sequence[str] = ()) -> str:
     ]
     if authorized:
         lines.append("ssh_authorized_keys:")
-        lines += [f"  - {' '.join(one.split())}" for one in authorized]
+        lines += [f"  - {json.dumps(' '.join(one.split()))}" for one in authorized]
     text = "\n".join(lines) + "\n"
     if len(text.encode()) > LIMIT_BYTES:
         raise ValueError(f"UserData has {len(text.encode())} bytes, EC2 takes {LIMIT_BYTES}")
