@@ -37,7 +37,8 @@ ABANDON = "codeswarm.dev/abandon"
 @click.option(
     "--abandon",
     is_flag=True,
-    help="Swarms whose provider cannot be reached: let go; what runs there is left to itself.",
+    help="Swarms whose provider cannot be reached: let go; what runs there is left to itself, "
+    "machines that cost too (`codeswarm doctor --aws`).",
 )
 @click.option("--wait/--no-wait", help="Wait until they are gone.")
 @click.option("--timeout", type=duration, metavar="TIME", help="With --wait: at most so long.")

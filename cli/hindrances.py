@@ -29,7 +29,6 @@ LASTING = frozenset(
 """Reasons of a task's ``Assignable`` that do not pass by themselves and are no other object's."""
 COMING = frozenset(
     {"Launching", "LaunchDelayed", "LaunchFailed", "Terminating", "WorkerLimit", "NotAccepted"}
-    | {"ToolsInstalling"}
 )
 """Reasons of a swarm's ``Available`` that say no more than its phase, or pass by themselves."""
 ENDED = frozenset({"Succeeded", "Completed", "Failed", "Cancelled"})
@@ -70,7 +69,7 @@ def of(obj: Resource) -> Hindrance | None:
         if unusable is not None and unusable["status"] == "False":
             return _from(unusable)
     if obj["kind"] == "Swarm":
-        lacking = _lacking(conditions)
+        lacking = _lacking(conditions, str(status.get("progress") or ""))
         if lacking is not None:
             return lacking
     types = ("Assignable",) if obj["kind"] == "Task" else ("WithinBudget", "QuotaAvailable")
@@ -82,13 +81,20 @@ def of(obj: Resource) -> Hindrance | None:
     return _from(attention) if attention is not None and attention["status"] == "True" else None
 
 
-def _lacking(conditions: list[Mapping[str, Any]]) -> Hindrance | None:
-    """What keeps a swarm from having workers, or from their being heard."""
+def _lacking(conditions: list[Mapping[str, Any]], progress: str) -> Hindrance | None:
+    """What keeps a swarm from having workers, or from their being heard.
+
+    Args:
+        conditions: the swarm's.
+        progress: what is under way (``status.progress``), which is none.
+    """
     contact = find(conditions, "ProviderReachable")
     if contact is not None and contact["status"] == "False":
         return _from(contact)
     available = find(conditions, "Available")
     if available is None or available["status"] != "False" or available["reason"] in COMING:
+        return None
+    if progress.startswith(f"{available['reason']}:"):
         return None
     return _from(available)
 

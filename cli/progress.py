@@ -99,6 +99,8 @@ def _why(entry: Mapping[str, Any]) -> str:
 def _swarm(name: str, status: Mapping[str, Any]) -> Iterator[Milestone]:
     if status.get("ready"):
         yield "end", f"{name} {status['ready']} workers ready", ""
+    if status.get("progress"):
+        yield "progress", f"{name} {status['progress']}", ""
     if status.get("phase") in ("Failed", "Degraded"):
         condition = find(status.get("conditions") or [], "Ready")
         why = f": {_why(condition)}" if condition else ""

@@ -181,6 +181,7 @@ def _advance(plan: FleetPlan, entry: Entry, now_seen: Seen, limits: Limits, now:
         if now - entry.launched_at > limits.hard:
             plan.lost.append(replace(entry, reason="LaunchDeadlineExceeded"))
         else:
+            plan.delayed = plan.delayed or now - entry.launched_at > limits.soft
             plan.entries.append(entry)
             plan.launch.append(entry)
         return
@@ -338,9 +339,7 @@ def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None
     excess = len(staying) - desired
     if excess <= 0:
         return
-    rank = {"Launching": 0, "Starting": 1, "Idle": 2, "Busy": 3}
-    staying.sort(key=lambda e: (rank[e.phase], -e.index))
-    victims = {e.job for e in staying[:excess]}
+    victims = _victims(staying, excess)
     plan.launch = [e for e in plan.launch if e.job not in victims]
     kept = []
     for entry in plan.entries:
@@ -351,6 +350,24 @@ def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None
         else:
             kept.append(replace(entry, phase="Draining", reason="ScaledDown", message=""))
     plan.entries = kept
+
+
+def _victims(staying: Sequence[Entry], number: int) -> set[str]:
+    """Who leaves: the least use first, then who makes its machine idle soonest, then the last.
+
+    Workers with one handle are on one machine.
+    """
+    rank = {"Launching": 0, "Starting": 1, "Idle": 2, "Busy": 3}
+    left = {e.job: e for e in staying}
+    together = Counter(e.handle or e.job for e in staying)
+    for _ in range(min(number, len(left))):
+        first = min(
+            left.values(),
+            key=lambda e: (rank[e.phase], together[e.handle or e.job], -e.index),
+        )
+        del left[first.job]
+        together[first.handle or first.job] -= 1
+    return {e.job for e in staying} - set(left)
 
 
 def _keep_after_all(

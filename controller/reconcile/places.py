@@ -90,7 +90,8 @@ def _place(stores: RemoteStores, handle: SwarmHandle) -> str:
 async def leave(ctx: Context, swarm: Key, handle: SwarmHandle, provider: Provider) -> None:
     """Remove the stores at a place that the last swarm there leaves.
 
-    Whoever comes there again is sent what is needed.
+    Whoever comes there again is sent what is needed.  Stores on machines that the swarm had to
+    itself have gone with them.
 
     Raises: ProviderError; NotYet.
     """
@@ -105,7 +106,8 @@ async def leave(ctx: Context, swarm: Key, handle: SwarmHandle, provider: Provide
     for key, project in list(ctx.world.projects.items()):
         obj = ctx.store.get(key)
         if obj is not None and place in ((obj.get("status") or {}).get("places") or ()):
-            await ctx.ferry.discard(stores, handle, f"{project.uid}.git")
+            if not provider.rents:
+                await ctx.ferry.discard(stores, handle, f"{project.uid}.git")
             await _change(ctx, key, drop=place)
 
 

@@ -33,12 +33,20 @@ from controller.reconcile.swarm_spec import (
 from controller.reconcile.swarm_status import (
     FINALIZER,
     entries_of,
+    progress,
     refusal,
     swarm_status,
 )
 from controller.resources.names import job_prefix
 from controller.store.base import Key, Resource
-from providers.base import JobState, JobStatus, ProviderError
+from providers.base import (
+    InProgress,
+    JobState,
+    JobStatus,
+    Provider,
+    ProviderError,
+    SwarmHandle,
+)
 
 LOOKS_PER_TIMEOUT = 6
 """Looks at heartbeats within one heartbeat timeout."""
@@ -118,6 +126,16 @@ class SwarmReconciler:
             jobs = await self._contacts.observe(provider, handle)
         except ProviderError as error:
             return await self._unreachable(key, obj, error)
+        try:
+            waits = await self._clear(key, handle, provider, jobs)
+        except InProgress as error:
+            return await self._moving(obj, error)
+        return waits or await self._converge(key, obj, want)
+
+    async def _clear(
+        self, key: Key, handle: SwarmHandle, provider: Provider, jobs: list[JobStatus]
+    ) -> float | None:
+        """Leave a place; seconds until that can go on, or None. Raises: ProviderError."""
         alive = [j.job for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
         if alive:
             await provider.stop(handle, alive, force=True)
@@ -127,7 +145,17 @@ class SwarmReconciler:
         await provider.remove(handle)
         with contextlib.suppress(ProviderError, NotYet):  # the Project remembers the place
             await leave(self._ctx, key, handle, provider)
-        return await self._converge(key, obj, want)
+        return None
+
+    async def _moving(self, obj: Resource, error: InProgress) -> float:
+        """The old place is being left, which takes a while."""
+        status = dict(obj.get("status") or {})
+        writer = ConditionWriter(obj, self._ctx.now())
+        for type in ("Available", "Ready"):
+            writer.set(type, False, error.reason, str(error))
+        status.update(conditions=writer.conditions, reason=error.reason, progress=progress(error))
+        await self._ctx.write_status(obj, status)
+        return RETRY_SECONDS
 
     # --- converging ------------------------------------------------------------------------
 

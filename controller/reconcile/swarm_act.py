@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -60,11 +61,13 @@ class Actor:
         ended = [e.job for e in plan.lost] + plan.drained
         extras = _extras(plan, jobs)
         if plan.kill or ended or extras.running:
-            await provider.stop(handle, [*plan.kill, *ended, *extras.running], force=True)
+            with contextlib.suppress(InProgress):  # the next look asks again
+                await provider.stop(handle, [*plan.kill, *ended, *extras.running], force=True)
         settled = [j for j in plan.drained if j in jobs and j not in self._ctx.world.open_jobs]
         unseen = [j for j in ended if j not in jobs]  # what was made ready for them, if anything
         if settled or unseen or extras.old:
-            await provider.remove(handle, settled + unseen + extras.old)
+            with contextlib.suppress(InProgress):
+                await provider.remove(handle, settled + unseen + extras.old)
         await self._drain(handle, provider, plan, jobs)
         if plan.launch:
             await self._launch(obj, handle, provider, want, plan)

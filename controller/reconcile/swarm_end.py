@@ -1,4 +1,4 @@
-"""The end of a Swarm: drain within its grace, archive, let every process and file go."""
+"""The end of a Swarm: drain within its grace, archive, let every process, file and machine go."""
 
 from __future__ import annotations
 
@@ -6,9 +6,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from controller.reconcile.carriages import NotYet
-from controller.reconcile.clock import seconds_of
+from controller.reconcile.clock import stamp
 from controller.reconcile.contact import Contact
-from controller.reconcile.context import ConditionWriter, Context
+from controller.reconcile.context import Context
+from controller.reconcile.end_status import (
+    EndStatus,
+    grace_of,
+    is_abandoned,
+    is_forced,
+    is_letting_go,
+    keeps_volume,
+    lacks_archive,
+    since_of,
+)
 from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.places import leave, unsettled
 from controller.reconcile.swarm_act import is_queued
@@ -17,6 +27,7 @@ from controller.reconcile.swarm_status import FINALIZER, entries_of
 from controller.resources.effective import effective
 from controller.store.base import Key, Resource, key_of
 from providers.base import (
+    InProgress,
     JobState,
     JobStatus,
     Provider,
@@ -25,15 +36,19 @@ from providers.base import (
     SwarmHandle,
 )
 
-FORCE_ANNOTATION = "codeswarm.dev/force"
-ABANDON_ANNOTATION = "codeswarm.dev/abandon"
 TERM_SECONDS = 10.0
 """Between SIGTERM at the end of the grace period and SIGKILL."""
-
-
-def _forced(obj: Resource) -> bool:
-    """Whether a person has asked for the end at once (``--force``)."""
-    return FORCE_ANNOTATION in (obj["metadata"].get("annotations") or {})
+PATIENCE_SECONDS = 600.0
+"""So long, or the grace period if that is longer, machines that cost wait for contact, and for
+work to be brought home."""
+ARCHIVE_TRIES = 2
+"""As often, at least, machines that cost wait for their archive."""
+RETRY_SECONDS = 2.0
+SOON_SECONDS = 0.05
+RENTING = frozenset({"aws"})
+"""Kinds whose machines cost, known also where such a provider is not at hand."""
+ROWS = 20
+"""Workers or machines named in a message."""
 
 
 class SwarmEnd:
@@ -43,8 +58,13 @@ class SwarmEnd:
         self._ctx = ctx
         self._outboxes = outboxes
         self._contacts = contacts
+        self._status = EndStatus(ctx)
         self._drained: set[str] = set()
         self._ended: set[str] = set()
+        self._failed: dict[str, int] = {}
+        """By uid: how often the archive has failed."""
+        self._given_up: dict[str, str] = {}
+        """By uid: why there will be no archive."""
 
     async def step(self, obj: Resource, providers: Mapping[str, Provider]) -> float | None:
         """One pass over a Swarm that is being deleted; seconds until the next."""
@@ -54,13 +74,25 @@ class SwarmEnd:
         name, parameters = place_of(self._ctx, obj)
         provider = providers.get(name)
         if provider is None:
-            await self._release(obj)
-            return None
-        obj = await self._mark(obj)
+            return await self._not_here(obj, name)
+        return await self._end(await self._status.mark(obj), spec, provider, parameters)
+
+    async def _end(
+        self,
+        obj: Resource,
+        spec: Mapping[str, Any],
+        provider: Provider,
+        parameters: Mapping[str, Any] | None,
+    ) -> float | None:
         try:
+            if provider.rents and (is_forced(obj) or is_letting_go(obj)):
+                return await self._give_back(obj, spec, provider, parameters)
             return await self._wind_up(obj, spec, provider, parameters)
+        except InProgress as error:
+            await self._status.under_way(obj, error)
+            return RETRY_SECONDS
         except ProviderUnreachable as error:
-            return await self._out_of_reach(obj, error)
+            return await self._out_of_reach(obj, spec, provider, parameters, error)
         except ProviderError as error:
             return await self._stuck(obj, "ProviderReachable", error)
 
@@ -76,39 +108,86 @@ class SwarmEnd:
         jobs = await self._contacts.observe(provider, handle)
         running = [j for j in jobs if j.state in (JobState.RUNNING, JobState.PENDING)]
         await self._read(obj, handle, provider, jobs, running)
-        await self._reached(obj, provider, parameters)
+        await self._status.reached(obj, provider, parameters)
         if running:
             return await self._wind_down(obj, spec, provider, handle, running)
         await provider.stop(handle, [j.job for j in jobs], force=True)
         archived = await self._archive(obj, spec, provider, handle, jobs)
-        waits = await self._leave(obj, handle, provider) if archived else 10.0
+        if not archived:
+            return RETRY_SECONDS if provider.rents else 10.0
+        waits = await self._leave(obj, spec, handle, provider)
         if waits is not None:
             return waits
-        await self._release(obj)
         self._drained.difference_update(j.job for j in jobs)
         self._ended.difference_update(j.job for j in jobs)
+        await self._release(obj)
         return None
 
-    async def _leave(self, obj: Resource, handle: SwarmHandle, provider: Provider) -> float | None:
+    async def _release(self, obj: Resource, *, told: bool = False) -> None:
+        await self._status.release(obj, told=told)
+        self._failed.pop(obj["metadata"]["uid"], None)
+        self._given_up.pop(obj["metadata"]["uid"], None)
+
+    async def _leave(
+        self, obj: Resource, spec: Mapping[str, Any], handle: SwarmHandle, provider: Provider
+    ) -> float | None:
         """Remove what is where the workers were; seconds until that can go on, or None."""
         key = key_of(obj)
-        left = unsettled(self._ctx, key, provider) if not _forced(obj) else 0
-        if left:
+        left = unsettled(self._ctx, key, provider) if not is_forced(obj) else 0
+        if left and not (provider.rents and self._out_of_patience(obj, spec)):
             text = (
-                f"{left} {'task has' if left == 1 else 'tasks have'} work that is still to be "
+                f"{_tasks(left)} work that is still to be "
                 f"brought home; `codeswarm delete swarm {key.name} --force` gives it up"
             )
-            await self._say(obj, "Ready", "BringingHome", text)
+            await self._status.say(obj, "Ready", "BringingHome", text)
             return 0.5
-        await provider.remove(handle)
+        if provider.rents:
+            why = self._given_up.get(handle.uid, "")
+            if left:
+                why = f"{_tasks(left)} work that could not be brought home in time"
+            keep = bool(left) or lacks_archive(obj, spec)
+            await self._status.let_go(obj, keep_volume=keep, why=why)
+        await provider.remove(handle, keep=keeps_volume(obj))
         try:
             await leave(self._ctx, key, handle, provider)
         except NotYet:
             return 0.5
         except ProviderError:
-            if not _forced(obj):
+            if not is_forced(obj):
                 raise
         return None
+
+    async def _give_back(
+        self,
+        obj: Resource,
+        spec: Mapping[str, Any],
+        provider: Provider,
+        parameters: Mapping[str, Any] | None,
+    ) -> float | None:
+        """End the machines without another word to them. Raises: ProviderError."""
+        meta, key = obj["metadata"], key_of(obj)
+        handle = SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
+        keep = lacks_archive(obj, spec)
+        await self._status.let_go(
+            obj, keep_volume=keep, why="ended at once, no archive was made" if keep else ""
+        )
+        try:
+            await provider.remove(handle, keep=keeps_volume(obj))
+        except InProgress:
+            self._outboxes.publish(key, [], open=False)
+            raise
+        self._outboxes.publish(key, [], open=False)
+        try:
+            await leave(self._ctx, key, handle, provider)
+        except NotYet:
+            return 0.5
+        await self._release(obj)
+        return None
+
+    def _out_of_patience(self, obj: Resource, spec: Mapping[str, Any]) -> bool:
+        """Whether machines that cost have waited long enough."""
+        waited = self._ctx.clock.now() - since_of(obj)
+        return waited >= max(grace_of(spec), PATIENCE_SECONDS)
 
     async def _read(
         self,
@@ -131,37 +210,6 @@ class SwarmEnd:
         key = Key("Swarm", handle.namespace, handle.name)
         self._outboxes.publish(key, [e for e in entries if e.job in alive], open=False)
 
-    async def _reached(
-        self, obj: Resource, provider: Provider, parameters: Mapping[str, Any] | None
-    ) -> None:
-        """Say that there is contact (again), and by which way."""
-        status = dict(obj.get("status") or {})
-        writer = ConditionWriter(obj, self._ctx.now())
-        if writer.status_of("ProviderReachable")[0] == "False":
-            writer.set("ProviderReachable", True, "Reachable")
-            status.update(conditions=writer.conditions, reason="Terminating")
-        if status.get("effective"):
-            way = {provider.name: dict(parameters or {})}
-            status["effective"] = {**status["effective"], "provider": way}
-        obj.update(await self._ctx.write_status(obj, status))
-
-    async def _mark(self, obj: Resource) -> Resource:
-        status = dict(obj.get("status") or {})
-        if status.get("phase") == "Terminating":
-            return obj
-        writer = ConditionWriter(obj, self._ctx.now())
-        for type in ("Available", "Ready"):
-            writer.set(type, False, "Terminating", "the swarm is being deleted")
-        status.update(
-            phase="Terminating",
-            reason="Terminating",
-            terminatingSince=self._ctx.now(),
-            conditions=writer.conditions,
-            observedGeneration=obj["metadata"]["generation"],
-        )
-        self._ctx.event(obj, "Terminating", "draining the workers")
-        return await self._ctx.write_status(obj, status)
-
     async def _wind_down(
         self,
         obj: Resource,
@@ -170,11 +218,10 @@ class SwarmEnd:
         handle: SwarmHandle,
         running: list[JobStatus],
     ) -> float:
-        since = seconds_of((obj.get("status") or {}).get("terminatingSince")) or 0.0
-        waited = self._ctx.clock.now() - since
-        grace = float((spec.get("termination") or {}).get("gracePeriodSeconds", 45))
+        waited = self._ctx.clock.now() - since_of(obj)
+        grace = grace_of(spec)
         jobs = [job.job for job in running]
-        if _forced(obj) or waited >= grace + TERM_SECONDS:
+        if is_forced(obj) or waited >= grace + TERM_SECONDS:
             await provider.stop(handle, jobs, force=True)
         elif waited >= grace:
             await provider.stop(handle, jobs, force=False)
@@ -206,64 +253,117 @@ class SwarmEnd:
         handle: SwarmHandle,
         jobs: list[JobStatus],
     ) -> bool:
-        """True when there is nothing (more) to archive, or a person gave it up (``--force``)."""
+        """True when there is nothing (more) to archive, or it was given up.
+
+        A person does that (``--force``); where machines cost, the end of the grace period does.
+        """
         termination = spec.get("termination") or {}
         status = dict(obj.get("status") or {})
-        if not termination.get("archive") or status.get("archivePath") or not jobs:
+        there = bool(jobs) or provider.rents
+        if not (lacks_archive(obj, spec) and there) or handle.uid in self._given_up:
             return True
         target = termination.get("archivePath")
         destination = self._ctx.archives / target if target else self._ctx.archives
         try:
             path = await provider.archive(handle, destination)
+        except InProgress:
+            raise
         except ProviderError as error:
+            if provider.rents:
+                return await self._archive_failed(obj, spec, error)
             await self._stuck(obj, "Ready", error)
-            return _forced(obj)
+            return is_forced(obj)
         status["archivePath"] = str(path)
         self._ctx.event(obj, "Archived", f"workspaces and mailboxes are in {path}")
         obj.update(await self._ctx.write_status(obj, status))
         return True
 
-    async def _out_of_reach(self, obj: Resource, error: ProviderUnreachable) -> float | None:
-        """Wait for the provider; let go if nothing was ever started there, or a person says so."""
-        status = obj.get("status") or {}
-        if not status.get("incarnations"):
+    async def _archive_failed(
+        self, obj: Resource, spec: Mapping[str, Any], error: ProviderError
+    ) -> bool:
+        """Whether the archive is given up: machines cost as long as it is tried."""
+        uid, now = obj["metadata"]["uid"], self._ctx.clock.now()
+        self._failed[uid] = self._failed.get(uid, 0) + 1
+        until = since_of(obj) + grace_of(spec)
+        if now >= until and self._failed[uid] >= ARCHIVE_TRIES:
+            self._given_up[uid] = f"the archive failed: {error}"
+            self._ctx.event(obj, "ArchiveFailed", f"given up: {error}", warning=True)
+            return True
+        end = f"until {stamp(until)}" if now < until else "for another try"
+        text = f"{error}; the machines stay {end}, then they go and the volume is kept"
+        await self._status.say(obj, "Ready", error.reason, text)
+        return False
+
+    async def _out_of_reach(
+        self,
+        obj: Resource,
+        spec: Mapping[str, Any],
+        provider: Provider,
+        parameters: Mapping[str, Any] | None,
+        error: ProviderUnreachable,
+    ) -> float | None:
+        """Wait for the provider; let go if nothing was ever started there, or a person says so.
+
+        Machines that cost are ended when that has taken long enough: they may be known to their
+        provider though nobody there answers.
+        """
+        started = bool((obj.get("status") or {}).get("incarnations"))
+        if provider.rents and not is_letting_go(obj):
+            if not started:
+                await self._status.let_go(obj, keep_volume=False)
+                return SOON_SECONDS
+            if is_abandoned(obj) or self._out_of_patience(obj, spec):
+                await self._status.let_go(obj, keep_volume=True, why=f"no contact: {error}")
+                return SOON_SECONDS
+        if not started:
             await self._release(obj)
             return None
-        if ABANDON_ANNOTATION in (obj["metadata"].get("annotations") or {}):
-            rows = status.get("workers") or ()
-            jobs = ", ".join(row["job"] for row in rows[:20])
-            more = f" and {len(rows) - 20} more" if len(rows) > 20 else ""
-            left = f"may still be there: {jobs or 'its files'}{more}"
-            root = place_of(self._ctx, obj)[1].get("workspaceRoot")
-            below = f"; its folders are below {root}" if root else ""
-            text = f"let go without contact ({error}); {left}{below}"
-            self._ctx.event(obj, "Abandoned", text, warning=True)
-            await self._release(obj, told=True)
+        if is_abandoned(obj):
+            await self._abandon(obj, str(error))
             return None
         self._contacts.lost(obj, error)
         return await self._stuck(obj, "ProviderReachable", error)
 
+    async def _not_here(self, obj: Resource, name: str) -> float | None:
+        """Nobody here can end what was started: that is no reason to forget it."""
+        if not (obj.get("status") or {}).get("incarnations"):
+            await self._release(obj)
+            return None
+        if is_abandoned(obj):
+            await self._abandon(obj, f"no provider {name!r} here")
+            return None
+        obj = await self._status.mark(obj)
+        text = (
+            f"provider {name!r} is not available here, and what it has started may run on; "
+            f"`codeswarm delete swarm {obj['metadata']['name']} --abandon` lets go of it"
+        )
+        await self._status.say(obj, "ProviderReachable", "ProviderNotAvailable", text)
+        return 30.0
+
+    async def _abandon(self, obj: Resource, why: str) -> None:
+        """Let go of the object, and say what may be left."""
+        jobs = [row["job"] for row in (obj.get("status") or {}).get("workers") or ()]
+        left = f"may still be there: {_listed(jobs) or 'its files'}"
+        kind, parameters = place_of(self._ctx, obj)
+        root = parameters.get("workspaceRoot")
+        below = f"; its folders are below {root}" if root else ""
+        costs = ""
+        if kind in RENTING:
+            costs = f"; machines may go on costing: `codeswarm doctor --{kind}` lists them"
+        text = f"let go without contact ({why}); {left}{below}{costs}"
+        self._ctx.event(obj, "Abandoned", text, warning=True)
+        await self._release(obj, told=True)
+
     async def _stuck(self, obj: Resource, condition: str, error: ProviderError) -> float:
         """Say what keeps the swarm from going; nothing is removed before that is put right."""
-        await self._say(obj, condition, error.reason, str(error))
-        return 2.0
+        await self._status.say(obj, condition, error.reason, str(error))
+        return RETRY_SECONDS
 
-    async def _say(self, obj: Resource, condition: str, reason: str, message: str) -> None:
-        status = dict(obj.get("status") or {})
-        writer = ConditionWriter(obj, self._ctx.now())
-        writer.set(condition, False, reason, message)
-        status["conditions"], status["reason"] = writer.conditions, reason
-        obj.update(await self._ctx.write_status(obj, status))
 
-    async def _release(self, obj: Resource, *, told: bool = False) -> None:
-        current = self._ctx.store.get(
-            Key("Swarm", obj["metadata"]["namespace"], obj["metadata"]["name"])
-        )
-        if current is None or current["metadata"]["uid"] != obj["metadata"]["uid"]:
-            return
-        current["metadata"]["finalizers"] = [
-            f for f in current["metadata"].get("finalizers") or () if f != FINALIZER
-        ]
-        if not told:
-            self._ctx.event(obj, "Terminated", "every worker is gone")
-        await self._ctx.store.update(current)
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - ROWS} more" if len(names) > ROWS else ""
+    return ", ".join(names[:ROWS]) + more
+
+
+def _tasks(number: int) -> str:
+    return f"{number} {'task has' if number == 1 else 'tasks have'}"

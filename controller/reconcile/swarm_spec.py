@@ -20,6 +20,10 @@ WAYS_IN = frozenset(
     | {"sshPort", "sshUser", "usePrivateIp"}
 )
 """Parameters that say how workers are reached: another way to them gives nobody another worker."""
+NOT_THEIRS = frozenset({"volume", "tags", "deviceName", "instanceCount", "workersPerInstance"})
+"""Parameters that hold for what is rented from now on, and leave what is there as it is."""
+LOOSE = WAYS_IN | NOT_THEIRS
+"""Parameters that may change without another worker."""
 NOT_YET = ("container",)
 """Settings of an agent that would be without effect in this version, and are refused instead."""
 
@@ -117,7 +121,7 @@ def _launchable(
         "place": place,
         "provider": provider,
         "parameters": parameters
-        and {name: value for name, value in parameters.items() if name not in WAYS_IN},
+        and {name: value for name, value in parameters.items() if name not in LOOSE},
     }
     if resolved.model:
         result = {**result, "agent": {**agent, "model": resolved.model}}
@@ -160,7 +164,7 @@ def held(ctx: Context, obj: Resource) -> Launchable | None:
     )
 
 
-HOST = ("loginHost", "user", "region")
+HOST = ("loginHost", "user", "region", "endpointUrl")
 PLACE = (*HOST, "workspaceRoot")
 """Parameters that say where workers live: with others, those that run would not be found."""
 
@@ -168,8 +172,9 @@ PLACE = (*HOST, "workspaceRoot")
 def place_of(ctx: Context, obj: Resource) -> tuple[str, Mapping[str, Any]]:
     """The provider, and its parameters, with which the swarm's workers are found.
 
-    Where they live is what they were started with.  How that is reached is what spec and class say
-    now, as long as they speak of the same host: its key may be another one since.
+    Where they live is what they were started with.  How that is reached, and what becomes of a
+    volume, is what spec and class say now, as long as they speak of the same host: its key may be
+    another one since.
 
     Returns: an empty name for a swarm that has not been resolved yet.
     """
@@ -178,8 +183,8 @@ def place_of(ctx: Context, obj: Resource) -> tuple[str, Mapping[str, Any]]:
     now_kind, now = ("", {}) if isinstance(settings, Problem) else _provider_of(settings)
     if now_kind != kind or any(known.get(name) != now.get(name) for name in HOST):
         return kind, known
-    there = {name: value for name, value in known.items() if name not in WAYS_IN}
-    return kind, there | {name: value for name, value in now.items() if name in WAYS_IN}
+    there = {name: value for name, value in known.items() if name not in LOOSE}
+    return kind, there | {name: value for name, value in now.items() if name in LOOSE}
 
 
 def _provider_of(settings: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]]:

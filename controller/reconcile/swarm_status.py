@@ -31,10 +31,11 @@ from controller.reconcile.sums import present, present_by
 from controller.reconcile.swarm_spec import Launchable, Problem
 from controller.resources.conditions import find
 from controller.store.base import Key, Resource
-from providers.base import ProviderError
+from providers.base import InProgress, ProviderError
 
 FINALIZER = "codeswarm.dev/workers"
 MAX_SESSIONS = 20
+MAX_PROGRESS = 1024
 DELAYED = "not all have come within"
 
 
@@ -156,6 +157,7 @@ def swarm_status(
         launchFailures=plan.launch_failures,
         effective=dict(want.effective),
     )
+    _put(status, "progress", progress(trouble) if isinstance(trouble, InProgress) else "")
     _put(status, "nextLaunchAt", stamp(plan.next_launch_at) if plan.next_launch_at else None)
     put_folded(status, folded)
     put_spent(status, used)
@@ -191,6 +193,11 @@ def _refused(writer: ConditionWriter, status: dict[str, Any], problem: Problem) 
     for type in ("Accepted", "Available", "Ready"):
         writer.set(type, False, problem.reason, problem.message)
     status["conditions"], status["reason"] = writer.conditions, problem.reason
+
+
+def progress(error: InProgress) -> str:
+    """What is under way, as ``status.progress`` says it."""
+    return f"{error.reason}: {error}"[:MAX_PROGRESS]
 
 
 def _put(status: dict[str, Any], name: str, value: Any) -> None:
@@ -255,7 +262,8 @@ def _shortage(
     reason = "LaunchFailed" if failed else "LaunchDelayed" if plan.delayed else "Launching"
     if want.allowed < want.replicas:
         reason = "WorkerLimit"
-    if trouble is not None and not failed:
+    late = plan.delayed and isinstance(trouble, InProgress)
+    if trouble is not None and not failed and not late:
         reason = trouble.reason
     why = _last_failure(writer, plan, trouble)
     budget = find(writer.conditions, "WithinBudget") or {}

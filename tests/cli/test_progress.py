@@ -149,6 +149,23 @@ def test_hindrances(db: Database, obj: Resource, held: Resource, text: str | Non
     assert hindrances.of(made) is None
 
 
+def test_what_is_under_way_is_told_and_holds_nothing_up(
+    db: Database, progress: Progress, told: list[str]
+) -> None:
+    booting = condition("Available", "False", "InstancesBooting", "0 of 2 workers are ready")
+    status = {"phase": "Launching", "reason": "InstancesBooting", "conditions": [booting]}
+    status["progress"] = "InstancesBooting: 1 of 2 run"
+    made = seed(db, swarm(), status)
+    assert hindrances.of(made) is None
+    progress.tell(made)
+    progress.tell(made)
+    assert told == ["swarm/builders InstancesBooting: 1 of 2 run"]
+    del made["status"]["progress"]
+    found = hindrances.of(made)
+    assert found is not None
+    assert found.reason == "InstancesBooting"
+
+
 def test_a_hindrance_is_told_once_as_long_as_it_lasts(
     db: Database, progress: Progress, told: list[str]
 ) -> None:

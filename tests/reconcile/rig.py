@@ -17,6 +17,7 @@ from controller.resources.admission import admit
 from controller.resources.settings import Settings
 from controller.store.base import Key, Resource, Store
 from tests.reconcile.fakes import FakeClock, FakeProvider, FakeRepositories
+from tests.reconcile.renter import FakeRenter
 from tests.reconcile.store import MemoryStore
 
 BASE_DIR = "codeswarm.dev/base-dir"
@@ -41,6 +42,7 @@ class Rig:
         self.remote = FakeRepositories()
         self.provider = FakeProvider(self.remote)
         self.cluster = FakeProvider(self.remote, "slurm")
+        self.cloud = FakeRenter(self.remote, self.clock)
         self.settings = Settings()
         self.epoch = 0
         self.errors: list[tuple[Key, BaseException]] = []
@@ -56,7 +58,7 @@ class Rig:
             store=self.controllers_store(),
             clock=self.clock,
             epoch=self.epoch,
-            providers={"local": self.provider, "slurm": self.cluster},
+            providers={"local": self.provider, "slurm": self.cluster, "aws": self.cloud},
             repositories=cast(Repositories, self.remote),
             settings=self.settings,
             transcripts=Transcripts(self.path / "transcripts"),
@@ -98,6 +100,7 @@ class Rig:
         self.ctx.queue.close()
         await self.provider.close()
         await self.cluster.close()
+        await self.cloud.close()
 
     # --- objects -----------------------------------------------------------------------------
 

@@ -131,6 +131,28 @@ def test_idle_ones_leave_first_and_the_highest_of_them():
     assert result.drain == ["w-1-1", "w-2-2"]
 
 
+def test_among_idle_ones_those_leave_whose_machine_has_the_fewest():
+    on = ["i-a", "i-a", "i-b", "i-b", "i-c"]
+    entries = [worker(n, handle=machine) for n, machine in enumerate(on)]
+    seen = {e.job: replace(RUNS, handle=e.handle) for e in entries}
+    for desired, leave in ((4, [4]), (3, [3, 4]), (2, [2, 3, 4]), (1, [1, 2, 3, 4])):
+        result = plan(entries, seen, desired=desired)
+        assert [e.index for e in result.entries if e.phase == "Draining"] == leave
+    entries[4] = replace(entries[4], phase="Busy")
+    seen["w-4-4"] = replace(seen["w-4-4"], busy=True)
+    result = plan(entries, seen, desired=3)
+    assert [e.index for e in result.entries if e.phase == "Draining"] == [2, 3]
+
+
+def test_a_launch_that_never_shows_is_late_after_its_soft_deadline():
+    entry = worker(0, "Launching", ready_at=None, launched_at=NOW - 119)
+    assert not plan([entry], {}, desired=1).delayed
+    entry = worker(0, "Launching", ready_at=None, launched_at=NOW - 121)
+    result = plan([entry], {}, desired=1)
+    assert result.delayed
+    assert [e.job for e in result.launch] == [entry.job]
+
+
 def test_a_held_fleet_only_loses_what_is_gone():
     entries = [worker(0, spec_hash="old"), worker(1), worker(2, "Launching", ready_at=None)]
     entries[2] = replace(entries[2], launched_at=NOW)
