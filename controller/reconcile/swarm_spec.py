@@ -11,6 +11,7 @@ from typing import Any
 from controller.domain.rules import problem as rules_problem
 from controller.reconcile.agent_spec import resolve_agent
 from controller.reconcile.context import Context, secrets_of, sibling
+from controller.resources.cloud_credentials import credentials_in
 from controller.resources.effective import effective, for_status, missing_parameters
 from controller.resources.texts import Unresolved
 from controller.store.base import Resource
@@ -75,6 +76,14 @@ def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
     if missing:
         return Problem("ParametersMissing", f"neither spec nor class gives {', '.join(missing)}")
     provider, parameters = providers[0]
+    leaked = credentials_in(parameters, f"spec.provider.{provider}") if provider == "aws" else []
+    if leaked:
+        return Problem(
+            "CredentialsInManifest",
+            f"{', '.join(leaked)}: holds what looks like a credential. Take it out, and renew it, "
+            "since it may have been read: the controller takes its own from its environment, and "
+            "instances get theirs by iamInstanceProfile",
+        )
     if provider not in ctx.providers:
         here = ", ".join(sorted(ctx.providers))
         return Problem(

@@ -447,3 +447,19 @@ def test_the_limit_of_the_machine_holds_after_a_restart_too(play):
         await rig.until(lambda: rig.swarm("two").get("readyReplicas") == 4, "room")
 
     play(scenario)
+
+
+def test_a_manifest_with_credentials_in_it_is_refused(play):
+    secret = "AKIA" + "IOSFODNN7EXAMPLE"
+
+    async def scenario(rig):
+        asked = {"region": "us-east-1", "amiId": "ami-1", "instanceType": "c7i.large"}
+        given = {**asked, "workspaceRoot": "/shared", "bootstrap": {"commands": [f"x {secret}"]}}
+        rig.apply(swarm("cloud", provider={"aws": given}))
+        await rig.until(lambda: rig.condition("Swarm", "cloud", "Accepted"), "a verdict")
+        condition = rig.condition("Swarm", "cloud", "Accepted")
+        assert (condition["status"], condition["reason"]) == ("False", "CredentialsInManifest")
+        assert "spec.provider.aws.bootstrap.commands[0]" in condition["message"]
+        assert secret not in str(rig.swarm("cloud"))
+
+    play(scenario)
