@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +83,26 @@ class Home:
         """FIFO by which a writer of desired state wakes the controller; only a hint."""
         return self.root / "wake"
 
+    @property
+    def identity(self) -> str:
+        """Which home this is, for what it leaves elsewhere (tags of machines); made when first
+        asked for, and then the same for ever.
+
+        Raises: StoreUnavailable, with what to do.
+        """
+        path = self.root / "identity"
+        try:
+            for _ in range(3):
+                with contextlib.suppress(FileNotFoundError):
+                    return _identity(path)
+                _make_identity(path)
+            return _identity(path)
+        except OSError as error:
+            raise StoreUnavailable(
+                f"{path} cannot be read or made ({error.strerror}): it says which home this is, "
+                "and machines elsewhere are found by it"
+            ) from error
+
     def ensure(self) -> Home:
         """Make the folders, for their owner alone (0700); returns itself.
 
@@ -103,3 +125,28 @@ class Home:
                 f"let {VARIABLE} or --home name a folder that you may write"
             ) from error
         return self
+
+
+def _identity(path: Path) -> str:
+    """What the file says. Raises: OSError, StoreUnavailable."""
+    try:
+        return str(uuid.UUID(path.read_text().strip()))
+    except ValueError as error:
+        raise StoreUnavailable(
+            f"{path} holds no identity: restore it from a backup. Without it this home does not "
+            "know its machines elsewhere any more; if it has none, delete the file"
+        ) from error
+
+
+def _make_identity(path: Path) -> None:
+    """Make the file, whole or not at all; another process's that is there first is left."""
+    draft = path.with_name(f".identity.{os.getpid()}.{uuid.uuid4().hex[:8]}")
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(f"{uuid.uuid4()}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(FileExistsError):
+            path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)

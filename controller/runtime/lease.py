@@ -111,6 +111,8 @@ class Lease:
         self._version = ""
         self.name = f"{namespace}/{NAME}"
         self.epoch = 0
+        self.uid = ""
+        """The object's uid, once it is held: which home this is, for what it leaves elsewhere."""
         self.waits_for = ""
         """Who holds it, while we wait."""
         self.trouble = ""
@@ -246,6 +248,7 @@ class Lease:
             version = found["metadata"]["resourceVersion"]
             stored = await self._write(version, spec, began, epoch=epoch)
         self._version = stored["metadata"]["resourceVersion"]
+        self.uid = str(stored["metadata"].get("uid") or "")
         self.epoch, self.waits_for, self.trouble = epoch, "", ""
         return epoch
 

@@ -39,6 +39,7 @@ class OneLease:
             if self.stored is not None:
                 raise AlreadyExists("there is one")
             self.stored = copy.deepcopy(body)
+            self.stored["metadata"]["uid"] = f"uid-{self._version}"
         else:
             if self.stored is None:
                 raise NotFound("no lease")
@@ -71,6 +72,17 @@ def drive(test: Callable[[OneLease], Awaitable[None]]) -> None:
 
 def lease(server: OneLease, who: str) -> Lease:
     return Lease(cast(Api, server), "here", Identity(who))
+
+
+def test_its_uid_is_known_whoever_made_it() -> None:
+    async def test(server: OneLease) -> None:
+        one, two = lease(server, "one"), lease(server, "two")
+        await one.acquire()
+        await one.release()
+        await two.acquire()
+        assert one.uid == two.uid == "uid-0"
+
+    drive(test)
 
 
 def test_a_free_lease_is_taken_at_once() -> None:
