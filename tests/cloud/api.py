@@ -36,6 +36,8 @@ class CloudApi:
         knobs: how long things take (``tests.cloud.ec2.Knobs``).
     """
 
+    prefix: tuple[str, ...] = ()
+    """Before the server's command."""
     options: tuple[str, ...] = ()
     """Of the server."""
 
@@ -50,7 +52,14 @@ class CloudApi:
             subprocess.run([*command, "-f", str(self.key)], check=True, timeout=30)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.cloud.server", str(path), *self.options],
+                [
+                    *self.prefix,
+                    sys.executable,
+                    "-m",
+                    "tests.cloud.server",
+                    str(path),
+                    *self.options,
+                ],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -102,6 +102,9 @@ class Hypervisor(Protocol):
     def drop(self, volume_id: str) -> None:
         """A volume is deleted."""
 
+    def discard(self, instance_id: str) -> None:
+        """An instance is terminated: its root volume is deleted."""
+
     def fallen(self) -> list[str]:
         """Instances whose machines have ended by themselves; each is named once."""
 
@@ -125,6 +128,9 @@ class NoMachines:
         return True
 
     def drop(self, volume_id: str) -> None:
+        pass
+
+    def discard(self, instance_id: str) -> None:
         pass
 
     def fallen(self) -> list[str]:
@@ -263,19 +269,26 @@ class World:
             return
         if instance.state == "pending":
             _set_state(instance, "running")
-            self.hypervisor.start(instance)
-            for device, block in instance.get_block_device_mapping:
-                volume = instance.ec2_backend.volumes.get(block.volume_id)
-                if volume is not None and not getattr(volume, "is_root", False):
-                    self.hypervisor.plug(instance.id, volume, device)
+            self._boot(instance)
+        elif instance.rebooting and not self.hypervisor.alive(instance.id):
+            instance.rebooting = False
+            self._boot(instance)
         elif instance.state == "stopping" and not self.hypervisor.alive(instance.id):
             _set_state(instance, "stopped")
         elif instance.state == "shutting-down" and not self.hypervisor.alive(instance.id):
             reason, transition = instance.state_reason, instance._reason
             _FINISH(instance)
+            self.hypervisor.discard(instance.id)
             instance.state_reason, instance._reason = reason, transition
             for nic in instance.nics.values():
                 nic.public_ip = None
+
+    def _boot(self, instance: Any) -> None:
+        self.hypervisor.start(instance)
+        for device, block in instance.get_block_device_mapping:
+            volume = instance.ec2_backend.volumes.get(block.volume_id)
+            if volume is not None and not getattr(volume, "is_root", False):
+                self.hypervisor.plug(instance.id, volume, device)
 
     def _move(self, volume: Any) -> None:
         """Take a volume's attachment to its next state if it is time."""
@@ -342,6 +355,7 @@ class World:
             private_before = more.pop("private_ip", None)
             _INSTANCE_INIT(self, *args, private_ip=private_before, **more)
             self.born = time.monotonic()
+            self.rebooting = False
             _set_state(self, "pending", world.knobs.pending_seconds)
             private, public = world._address()
             for nic in self.nics.values():
@@ -374,7 +388,13 @@ class World:
 
             return leave
 
+        def reboot(self: Any) -> None:
+            if self.state == "running":
+                self.rebooting = True
+                world.hypervisor.kill(self.id)
+
         instances.Instance.__init__ = born
+        instances.Instance.reboot = reboot
         instances.Instance.start = start
         instances.Instance.stop = user("stopping")
         instances.Instance.terminate = user("shutting-down")

@@ -8,9 +8,7 @@ Its end is the end of its first process: the kernel kills all others, and its mo
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import shutil
 import signal
 import stat
@@ -24,13 +22,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.cloud.ec2 import World
+from tests.cloud.image import configure_ssh, make_image
 from tests.cloud.loops import Loop
 from tests.cloud.userdata import UserData, read_user_data
-from tests.sshd_options import COMMON
 
 _HERE = Path(__file__).with_name("machine")
-_NAMES = ("apt-get", "systemctl", "cloud-init", "poweroff", "shutdown")
-_PACKAGES = {"nfs-common": ("mount.nfs4", "mount.nfs"), "nfs-kernel-server": ("exportfs",)}
 _GIB = 1 << 30
 
 
@@ -38,14 +34,16 @@ class Machine:
     """One machine.
 
     Args:
-        folder: for its files on the host.
+        box: folder of all that it has written; it outlives a reboot.
+        console: file for what its first process and sshd say.
         instance: EC2's (moto's).
         boot: seconds until sshd listens.
     """
 
-    def __init__(self, folder: Path, instance: Any, boot: float) -> None:
+    def __init__(self, box: Path, console: Path, instance: Any, boot: float) -> None:
         self.id: str = instance.id
-        self.folder = folder
+        self.box = box
+        self.console = console
         self.private: str = instance.private_ip or ""
         self.public: str = instance.public_ip or ""
         self.pid = 0
@@ -58,15 +56,14 @@ class Machine:
 
     def start(self) -> None:
         """Boot; returns when its root is there, before its sshd listens."""
-        (self.folder / "box").mkdir(parents=True, exist_ok=True)
         host = f"ip-{self.private.replace('.', '-')}"
         command = [
             "setpriv", "--pdeathsig", "KILL",
             "unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "--kill-child=KILL",
-            "sh", str(_HERE / "init.sh"), str(self.folder), host, str(self._boot),
+            "sh", str(_HERE / "init.sh"), str(self.box), host, str(self._boot),
         ]  # fmt: skip
         path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-        with (self.folder / "console.log").open("ab") as console, self._guard:
+        with self.console.open("ab") as console, self._guard:
             if self.ended:
                 return
             self._process = subprocess.Popen(
@@ -180,6 +177,11 @@ class Machines:
         self._clients: list[tuple[str, str, int, str]] = []
         """Mounts by NFS: client, server, device, folder."""
         self._closed_ports = False
+        self._boxes = path / "boxes"
+        for folder in (self._boxes, path / "consoles", path / "volumes"):
+            folder.mkdir(exist_ok=True)
+        # In a mount namespace of this process: what machines write is memory, and goes with it.
+        subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(self._boxes)], check=True)
         self._pool = ThreadPoolExecutor(8, thread_name_prefix="machines")
         self.notices: dict[str, dict[str, str]] = {}
         """What instances are told of their end."""
@@ -188,8 +190,8 @@ class Machines:
 
     def start(self, instance: Any) -> None:
         """Boot an instance's machine."""
-        folder = self._path / "machines" / f"{instance.id}-{random.randrange(1 << 32):08x}"
-        machine = Machine(folder, instance, self._world.knobs.boot_seconds)
+        box, console = self._boxes / instance.id, self._path / "consoles" / instance.id
+        machine = Machine(box, console, instance, self._world.knobs.boot_seconds)
         self._machines[instance.id] = machine
         data = read_user_data(instance.user_data)
         keys = list(data.authorized_keys)
@@ -237,6 +239,12 @@ class Machines:
         if loop is not None:
             loop.close()
 
+    def discard(self, instance_id: str) -> None:
+        """Delete the root of a machine that is gone for good."""
+        machine = self._machines.get(instance_id)
+        if machine is not None:
+            self._later(shutil.rmtree, machine.box, True)
+
     def fallen(self) -> list[str]:
         """Instances whose machines ended by themselves; each is named once."""
         found = [i for i, machine in self._machines.items() if machine.fell]
@@ -254,7 +262,6 @@ class Machines:
                 "public": m.public,
                 "pid": m.pid,
                 "ready": m.ready.is_set(),
-                "folder": str(m.folder),
             }
             for name, m in list(self._machines.items())
             if m.alive
@@ -378,7 +385,14 @@ class Machines:
         self._pool.submit(act)
 
     def _boot(self, machine: Machine, data: UserData, keys: list[str]) -> None:
-        self._write(machine, data, keys)
+        url = f"{self._metadata}/{machine.id}"
+        upper = machine.box / "upper"
+        if not machine.box.exists():
+            for folder in (upper, machine.box / "work", machine.box / "root"):
+                folder.mkdir(parents=True)
+            make_image(upper, url, machine.id)
+        addresses = [machine.private, *([machine.public] if machine.public else [])]
+        configure_ssh(upper, data, keys, addresses=addresses, port=self._port, url=url)
         machine.start()
 
     def _plug(self, machine: Machine, volume_id: str, gib: int, device: str) -> None:
@@ -387,9 +401,8 @@ class Machines:
         with self._world.lock:
             loop = self._volumes.get(volume_id)
             if loop is None:
-                folder = self._path / "volumes"
-                folder.mkdir(exist_ok=True)
-                loop = self._volumes[volume_id] = Loop(folder / volume_id, gib * _GIB)
+                file = self._path / "volumes" / volume_id
+                loop = self._volumes[volume_id] = Loop(file, gib * _GIB)
         if self._world.knobs.xen:
             node = device.replace("/dev/sd", "/dev/xvd")
         else:
@@ -430,54 +443,6 @@ class Machines:
             if name.startswith("sshd"):
                 (listening if parent == machine.pid else serving).append(pid)
         return listening, serving
-
-    def _write(self, machine: Machine, data: UserData, keys: list[str]) -> None:
-        """Put a machine's own files into its folder."""
-        files = machine.folder / "files"
-        for folder in ("etc/ssh", "usr/bin", "usr/sbin", "var/log/cloud", "etc/exports.d"):
-            (files / folder).mkdir(parents=True, mode=0o755)
-        for folder in files.rglob("*"):
-            folder.chmod(0o755)
-        (files / "var/log/cloud/calls").touch()
-        standin = files / "usr/lib/cloud-standin"
-        standin.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_HERE / "standin.py", standin)
-        standin.chmod(0o755)
-        for name in _NAMES:
-            place = files / ("usr/sbin" if name in ("poweroff", "shutdown") else "usr/bin")
-            (place / name).symlink_to("/usr/lib/cloud-standin")
-        for package, names in _PACKAGES.items():
-            place = files / "usr/lib/cloud-packages" / package / "usr/sbin"
-            place.mkdir(parents=True)
-            for name in names:
-                (place / name).symlink_to("/usr/lib/cloud-standin")
-        url = f"{self._metadata}/{machine.id}"
-        about = {"id": machine.id, "hypervisor": url}
-        (files / "etc/cloud-instance").write_text(json.dumps(about))
-        (files / "etc/hosts").write_text("127.0.0.1 localhost\n")
-        ssh = files / "etc/ssh"
-        host_key = ssh / "cloud_host_key"
-        if data.host_key:
-            host_key.write_text(data.host_key)
-        else:
-            command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host_key)]
-            subprocess.run(command, check=True, timeout=30)
-        host_key.chmod(0o600)
-        (ssh / "cloud_authorized_keys").write_text("".join(f"{key.strip()}\n" for key in keys))
-        listen = [machine.private, *([machine.public] if machine.public else [])]
-        (ssh / "cloud_config").write_text(
-            "".join(
-                f"{line}\n"
-                for line in (
-                    f"Port {self._port}",
-                    *(f"ListenAddress {address}" for address in listen),
-                    "HostKey /etc/ssh/cloud_host_key",
-                    "AuthorizedKeysFile /etc/ssh/cloud_authorized_keys",
-                    f"SetEnv AWS_EC2_METADATA_SERVICE_ENDPOINT={url}",
-                    *COMMON,
-                )
-            )
-        )
 
 
 def _is(node: Path, device: int) -> bool:

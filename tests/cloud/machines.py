@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from tests.cloud.api import CloudApi
+from tests.cloud.image import USER
 from tests.cloud.loops import left
 from tests.sshd import missing_sshd
 
@@ -51,6 +52,7 @@ def require_machines() -> None:
 class Cloud(CloudApi):
     """EC2's API, and machines behind its instances."""
 
+    prefix = ("unshare", "--mount")
     options = ("--machines",)
 
     def __init__(self, path: Path, **knobs: Any) -> None:
@@ -64,7 +66,7 @@ class Cloud(CloudApi):
 
     def parameters(self, **more: Any) -> dict[str, Any]:
         """A complete provider block."""
-        return super().parameters(sshUser="root", sshPort=self.port, workspaceRoot=ROOT, **more)
+        return super().parameters(sshUser=USER, sshPort=self.port, workspaceRoot=ROOT, **more)
 
     def end(self) -> None:
         """End it, and see that nothing is left. Raises: AssertionError."""
@@ -111,8 +113,7 @@ class Cloud(CloudApi):
 
     def console(self, instance: str) -> str:
         """What a machine's first process and sshd said."""
-        folders = sorted((self.path / "machines").glob(f"{instance}-*"))
-        return "".join((folder / "console.log").read_text() for folder in folders)
+        return (self.path / "consoles" / instance).read_text()
 
     def processes(self, job: str) -> list[int]:
         """Processes of a worker's job on any machine, as the host counts them."""
@@ -130,6 +131,16 @@ class Cloud(CloudApi):
     def kill(self, instance: str, code: str = "Server.InternalError") -> None:
         """Let a machine die at once, and EC2 say that it is terminated."""
         self.terminate(instance, code, "Internal error", "Server.InternalError")
+
+    def reboot(self, instance: str) -> None:
+        """Start a machine anew, with what it had written."""
+        before = self.machines()[instance]["pid"]
+        self.client().reboot_instances(InstanceIds=[instance])
+        self.wait(
+            lambda: self.machines().get(instance, {}).get("pid") not in (None, 0, before),
+            "it is rebooted",
+        )
+        self.wait_ready(instance)
 
     def crash(self, instance: str) -> None:
         """Let a machine shut itself down."""
@@ -169,7 +180,7 @@ def _of(path: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         try:
-            if any(f"{path}/machines/" in word for word in process.cmdline()):
+            if any(f"{path}/boxes/" in word for word in process.cmdline()):
                 found.append(process.pid)
         except (psutil.Error, OSError):
             continue

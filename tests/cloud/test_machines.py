@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from providers.aws_userdata import HostKey, host_key, user_data
+from tests.cloud.loops import left
 from tests.cloud.machines import ROOT, Cloud
 from tests.cloud.test_api import launch
 
@@ -51,7 +52,7 @@ def ssh(cloud: Cloud, instance: str, key: HostKey, *command: str) -> subprocess.
     words = [f"-o{name}={value}" for name, value in options.items()]
     return subprocess.Popen(
         ["ssh", "-F", "none", *words, "-i", str(cloud.key), "-p", str(cloud.port),
-         f"root@{address}", *command],
+         f"ubuntu@{address}", *command],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
 
@@ -115,11 +116,12 @@ def mount(cloud: Cloud, client: str, address: str, **more: Any) -> str:
 def test_one_logs_in_by_the_host_key_that_userdata_gave(cloud: Cloud) -> None:
     (one,), key = boot(cloud)
     assert over_ssh(cloud, one, key, "echo $HOME; ls -A; hostname").split("\n") == [
-        "/root",
+        "/home/ubuntu",
         f"ip-{cloud.machines()[one]['address'].replace('.', '-')}",
     ]
-    over_ssh(cloud, one, key, "touch /usr/marked /tmp/marked")
+    over_ssh(cloud, one, key, "sudo -n touch /usr/marked /tmp/marked")
     assert not Path("/usr/marked").exists()
+    assert over_ssh(cloud, one, key, "id -un; sudo -n id -un") == "ubuntu\nroot"
     assert over_ssh(cloud, one, key, "cloud-init status --wait") == "status: done"
     other = ssh(cloud, one, host_key(), "true")
     assert other.wait(20) != 0
@@ -185,6 +187,18 @@ def test_the_end_of_an_instance_is_the_end_of_its_processes(cloud: Cloud) -> Non
     assert cloud.instances()[two]["reason"] == "Client.InstanceInitiatedShutdown"
 
 
+def test_what_was_written_is_there_after_a_reboot_and_nothing_is_mounted(cloud: Cloud) -> None:
+    (one,), key = boot(cloud)
+    name = volume(cloud, one)
+    serve(cloud, one, name, one)
+    over_ssh(cloud, one, key, "echo mine >note")
+    cloud.reboot(one)
+    assert over_ssh(cloud, one, key, "cat note") == "mine"
+    assert ROOT not in cloud.run(one, "cat", "/proc/self/mountinfo")
+    cloud.wait(lambda: device(cloud, one, name).is_symlink(), "the volume appears")
+    cloud.run(one, "mount", f"/dev/disk/by-id/{device(cloud, one, name).name}", ROOT)
+
+
 def test_ssh_is_refused_while_it_boots_and_when_told_to(cloud: Cloud) -> None:
     cloud.set(boot_seconds=1.0)
     (one,), key = boot(cloud)
@@ -210,3 +224,16 @@ def test_a_spot_instance_is_told_of_its_end(cloud: Cloud) -> None:
     assert json.loads(said.removesuffix("200"))["action"] == "terminate"
     cloud.wait(lambda: cloud.instances()[one]["state"] == "terminated", "it is taken")
     assert cloud.instances()[one]["reason"] == "Server.SpotInstanceTermination"
+
+
+def test_nothing_is_left_even_of_a_cloud_that_was_killed(tmp_path: Path) -> None:
+    cloud = Cloud(tmp_path / "cloud", boot_seconds=0.05)
+    (one,), _ = boot(cloud)
+    volume(cloud, one)
+    machine = psutil.Process(cloud.machines()[one]["pid"])
+    assert left(cloud.path)
+    server = cloud._process
+    server.kill()
+    server.wait()
+    cloud.end()
+    assert not machine.is_running() or machine.status() == psutil.STATUS_ZOMBIE
