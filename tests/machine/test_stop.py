@@ -138,4 +138,4 @@ def test_of_many_orders_at_once_all_are_answered(machine: Machine) -> None:
         assert process.stdout is not None
         with process, process.stdout:
             assert process.stdout.read() == f'{{"jobs": {{"{JOB}": "gone"}}}}\n'.encode()
-    assert machine.note("ended") == "signal 9"
+    assert machine.note("ended") in ("signal 9", "gone")  # whoever finds nothing left may be first
