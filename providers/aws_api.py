@@ -42,10 +42,15 @@ class Boto:
     Args:
         api: which.
         limits: of each call.
+        may: as ``AwsSession`` has it.
     """
 
-    def __init__(self, api: Api, limits: Limits = LIMITS) -> None:
-        self.session = AwsSession(api, limits)
+    def __init__(
+        self, api: Api, limits: Limits = LIMITS, may: Callable[[], None] = lambda: None
+    ) -> None:
+        self.session = AwsSession(api, limits, may)
+        self.account = ""
+        """Id of the account whose credentials these are; empty: not known yet."""
         self._mappings: dict[str, list[dict[str, Any]]] = {}
 
     @property
@@ -137,20 +142,7 @@ class Boto:
 
     async def _terminate(self, ids: list[str]) -> None:
         def work(client: Clients) -> None:
-            left = ids
-            while left:
-                try:
-                    client("ec2").terminate_instances(InstanceIds=left)
-                    return
-                except Exception as error:
-                    if not code_of(error).startswith("InvalidInstanceID"):
-                        raise
-                    unknown = set(_IDS.findall(str(error))) & set(left)
-                    if not unknown:
-                        if len(left) == 1:
-                            return
-                        raise
-                    left = [one for one in left if one not in unknown]
+            _with_known(ids, lambda some: client("ec2").terminate_instances(InstanceIds=some))
 
         await self.session.ask("TerminateInstances", work, effect=True)
 
@@ -199,6 +191,39 @@ class Boto:
     async def delete_volume(self, volume: str) -> None:
         """Delete a volume; one that is not there is fine."""
         await self._change("delete_volume", ("VolumeNotFound",), VolumeId=volume)
+
+    async def impaired(self, ids: Collection[str]) -> set[str]:
+        """Those of these running instances that fail EC2's own checks (``Ec2.impaired``)."""
+
+        def work(client: Clients) -> set[str]:
+            found: set[str] = set()
+
+            def look(some: list[str]) -> None:
+                told = client("ec2").describe_instance_status(InstanceIds=some)
+                for one in told.get("InstanceStatuses") or ():
+                    checks = (one.get("SystemStatus") or {}, one.get("InstanceStatus") or {})
+                    if any(check.get("Status") == "impaired" for check in checks):
+                        found.add(str(one.get("InstanceId")))
+
+            for some in chunks(sorted(set(ids)), IDS):
+                _with_known(some, look)
+            return found
+
+        return await self.session.ask("DescribeInstanceStatus", work) if ids else set()
+
+    async def exists(self, instance: str) -> bool:
+        """Whether EC2 knows an instance, ended or not (``Ec2.exists``)."""
+
+        def work(client: Clients) -> bool:
+            try:
+                told = client("ec2").describe_instances(InstanceIds=[instance])
+            except Exception as error:
+                if code_of(error).startswith("InvalidInstanceID"):
+                    return False
+                raise
+            return any(group.get("Instances") for group in told.get("Reservations") or ())
+
+        return await self.session.ask("DescribeInstances", work)
 
     async def console(self, instance: str) -> str:
         """The last of what an instance printed on its console; empty, where there is none."""
@@ -284,16 +309,22 @@ class Boto:
 
 
 class Clouds:
-    """One ``Boto`` for each region and endpoint."""
+    """One ``Boto`` for each region and endpoint.
 
-    def __init__(self, limits: Limits = LIMITS) -> None:
+    Args:
+        limits: of each call.
+        may: as ``AwsSession`` has it.
+    """
+
+    def __init__(self, limits: Limits = LIMITS, may: Callable[[], None] = lambda: None) -> None:
         self._limits = limits
+        self._may = may
         self._by_api: dict[Api, Boto] = {}
 
     def of(self, api: Api) -> Boto:
         """The one of a region and endpoint; nothing is sent or imported yet."""
         if api not in self._by_api:
-            self._by_api[api] = Boto(api, self._limits)
+            self._by_api[api] = Boto(api, self._limits, self._may)
         return self._by_api[api]
 
     def all(self) -> list[Boto]:
@@ -395,6 +426,25 @@ def _kept_disks(images: Collection[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 changed = {"DeleteOnTermination": True, **same}
                 made.append({"DeviceName": one["DeviceName"], "Ebs": changed})
     return made
+
+
+def _with_known(ids: list[str], call: Callable[[list[str]], object]) -> None:
+    """Call with instances' ids, and again without those that EC2 does not know."""
+    left = ids
+    while left:
+        try:
+            call(left)
+            return
+        except Exception as error:
+            if not code_of(error).startswith("InvalidInstanceID"):
+                raise
+            unknown = set(_IDS.findall(str(error))) & set(left)
+            if not unknown:
+                break
+            left = [one for one in left if one not in unknown]
+    if len(left) > 1:  # which ones are unknown was not said
+        for one in left:
+            _with_known([one], call)
 
 
 def chunks(values: list[str], size: int) -> list[list[str]]:

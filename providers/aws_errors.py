@@ -248,9 +248,20 @@ _RULES: tuple[_Rule, ...] = (
         "it is tried again when its state has changed",
     ),
     _Rule(
-        r"IdempotentParameterMismatch|IdempotentInstanceTerminated",
+        r"IdempotentParameterMismatch",
         "IdempotentParameterMismatch",
-        "the same request was sent before; its instances are looked for by their tags",
+        "another request with this token was sent before; its instances are looked for by tags",
+    ),
+    _Rule(
+        r"IdempotentInstanceTerminated",
+        "IdempotentInstanceTerminated",
+        "the instances of this request have ended already; it is made anew",
+    ),
+    _Rule(
+        r"VPCIdNotSpecified|DefaultVpcDoesNotExist|MissingInput",
+        "SubnetMissing",
+        "this region has no default VPC: give a subnet",
+        "subnetId",
     ),
     _Rule(
         r"OperationNotPermitted|UnsupportedOperation",

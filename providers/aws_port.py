@@ -16,8 +16,10 @@ from providers.aws_values import Instance, Volume, Wish
 class Ec2(Protocol):
     """EC2 of one region, endpoint and set of credentials."""
 
-    calls: int
-    """How many requests were sent, retries too."""
+    @property
+    def calls(self) -> int:
+        """How many requests were sent, retries too."""
+        ...
 
     async def instances(self, uids: Collection[str]) -> list[Instance]:
         """All instances of swarms, by their tag; those that ended lately too."""
@@ -82,6 +84,14 @@ class Ec2(Protocol):
 
     async def delete_volume(self, volume: str) -> None:
         """Delete a volume; one that is not there is fine."""
+        ...
+
+    async def impaired(self, ids: Collection[str]) -> set[str]:
+        """Those of these running instances whose system or instance check fails."""
+        ...
+
+    async def exists(self, instance: str) -> bool:
+        """Whether EC2 knows an instance by its id, be it ended; just launched it may not be."""
         ...
 
     async def console(self, instance: str) -> str:

@@ -161,7 +161,8 @@ async def _quietly(
 async def _caller(cloud: Boto) -> None:
     """Are the credentials good, and is the region there?"""
     try:
-        await cloud.session.raw(lambda client: client("sts").get_caller_identity())
+        told = await cloud.session.raw(lambda client: client("sts").get_caller_identity())
+        cloud.account = str(told.get("Account") or "")
     except Exception as error:
         api = cloud.api
         known = trouble(error, Asked("GetCallerIdentity", str(api)))

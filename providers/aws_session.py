@@ -29,10 +29,12 @@ Clients = Callable[[str], Any]
 class Limits:
     """How long and how often a request is tried."""
 
-    connect: float = 5.0
+    connect: float = 4.0
     """Seconds until a connection must stand."""
-    read: float = 25.0
+    read: float = 20.0
     """Seconds until an answer must come."""
+    read_once: float = 11.0
+    """The same for one that must not be sent twice: with ``connect`` what it takes at most."""
     attempts: int = 4
     """Of requests that may be sent again; botocore's retry mode ``standard``."""
     total: float = 90.0
@@ -47,8 +49,10 @@ LIMITS = Limits()
 class _Call:
     """One call, in its thread."""
 
+    effect: bool = False
     until: float = 0.0
     sent: int = 0
+    forbidden: Exception | None = None
 
 
 class AwsSession:
@@ -57,11 +61,16 @@ class AwsSession:
     Args:
         api: which.
         limits: of each call.
+        may: called in a thread just before a request that changes anything is sent; raises if that
+            is not ours to do any more. What it raises comes out of the call as it is.
     """
 
-    def __init__(self, api: Api, limits: Limits = Limits()) -> None:
+    def __init__(
+        self, api: Api, limits: Limits = LIMITS, may: Callable[[], None] = lambda: None
+    ) -> None:
         self.api = api
         self.limits = limits
+        self._may = may
         self.calls = 0
         self.by_action: Counter[str] = Counter()
         self._pool: ThreadPoolExecutor | None = None
@@ -108,10 +117,12 @@ class AwsSession:
     # in a thread, from here on
 
     def _done(self, action: str, work: Callable[[Clients], T], effect: bool) -> T:
-        call = _Call()
+        call = _Call(effect)
         try:
             return self._tried(work, call)
         except Exception as error:
+            if call.forbidden is not None:
+                raise call.forbidden from None
             asked = Asked(action, str(self.api), effect=effect, sent=call.sent)
             raise trouble(error, asked) from error
 
@@ -142,7 +153,7 @@ class AwsSession:
         config = Config(
             retries={"mode": "standard", "total_max_attempts": 1 if once else self.limits.attempts},
             connect_timeout=self.limits.connect,
-            read_timeout=self.limits.read,
+            read_timeout=self.limits.read_once if once else self.limits.read,
             max_pool_connections=self.limits.threads,
             user_agent_extra="codeswarm",
         )
@@ -169,6 +180,12 @@ class AwsSession:
             raise NotSent("this controller is closing")
         if call is not None and time.monotonic() > call.until:
             raise NotSent(f"there was no answer within {self.limits.total:g} s")
+        if call is not None and call.effect:
+            try:
+                self._may()
+            except Exception as error:
+                call.forbidden = error
+                raise
         with self._made:
             self.calls += 1
             self.by_action[event_name.rpartition(".")[2]] += 1

@@ -225,6 +225,55 @@ def test_one_protected_instance_keeps_no_other_alive(
     api.wait(lambda: api.live() == [ids[0]], "the other one has ended")
 
 
+def test_unknown_instances_keep_no_other_alive(
+    ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any]
+) -> None:
+    ids = run(launch(ec2, wish, 2))
+    api.refuse("TerminateInstances", "InvalidInstanceID.NotFound", "one of them is unknown", 1)
+    run(ec2.terminate(["i-0123456789abcdef0", *ids]))
+    api.wait(lambda: api.live() == [], "both have ended")
+
+
+def test_whether_an_instance_is_known_and_well(
+    ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any]
+) -> None:
+    ids = run(launch(ec2, wish, 2))
+    assert run(ec2.exists(ids[0]))
+    assert not run(ec2.exists("i-0123456789abcdef0"))
+    assert run(ec2.impaired([])) == set()
+    assert run(ec2.impaired([*ids, "i-0123456789abcdef0"])) == set()
+
+
+def test_nothing_is_changed_without_permission(api: CloudApi, wish: Wish, run: Run[Any]) -> None:
+    class Over(Exception):
+        pass
+
+    allowed = True
+
+    def may() -> None:
+        if not allowed:
+            raise Over("the lease is over")
+
+    boto = Boto(Api(REGION, api.url), QUICK, may)
+    ids = run(launch(boto, wish))
+    allowed = False
+    for change in (
+        launch(boto, wish, token="u"),
+        boto.terminate(ids),
+        boto.tag(ids, {"a": "b"}),
+        boto.create_volume(wish, "us-east-1a", token="v", tags=TAGS),
+        boto.attach("vol-1", ids[0], "/dev/sdf"),
+        boto.detach("vol-1"),
+        boto.delete_volume("vol-1"),
+    ):
+        with pytest.raises(Over):
+            run(change)
+    assert [one.id for one in run(boto.instances(["uid-1"]))] == ids
+    assert api.live() == ids
+    assert run(boto.volumes(["uid-1"])) == []
+    run(boto.close())
+
+
 def test_credentials_that_expire_are_read_again(
     api: CloudApi, run: Run[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

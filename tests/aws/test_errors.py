@@ -135,6 +135,7 @@ def judged(error: BaseException, **asked: Any) -> ProviderError:
             "deviceName",
         ),
         ("InvalidParameterValue", "Tag keys starting with 'aws:'", "TagsInvalid", "tags"),
+        ("VPCIdNotSpecified", "No default VPC for this user.", "SubnetMissing", "subnetId"),
         ("TagLimitExceeded", "no", "TagsInvalid", "tags"),
         ("OptInRequired", "You are not subscribed to this service", "RegionNotEnabled", "region"),
     ],
@@ -145,6 +146,11 @@ def test_a_field_that_is_wrong(code: str, words: str, reason: str, field: str) -
     assert error.reason == reason
     assert f"{code}: {words}" in str(error)
     assert f"spec.provider.aws.{field}: " in str(error)
+
+
+@pytest.mark.parametrize("code", ["IdempotentParameterMismatch", "IdempotentInstanceTerminated"])
+def test_tokens_that_were_used(code: str) -> None:
+    assert judged(refused(code)).reason == code
 
 
 def test_a_permission_that_lacks_is_named_without_what_only_aws_can_read() -> None:
