@@ -191,8 +191,12 @@ class CloudApi:
         """Eventual consistency: what is younger is not listed, and unknown by its id."""
         self.set(hide_seconds=seconds)
 
+    def hide_tags(self, seconds: float) -> None:
+        """Eventual consistency: tags that were changed are seen as they were before."""
+        self.set(hide_tags_seconds=seconds)
+
     def honour_tokens(self, on: bool = True) -> None:
-        """Take a ClientToken as EC2 does; moto and this one at first do not."""
+        """Take a ClientToken as EC2 does, or ignore it, as moto does."""
         self.set(honour_tokens=on)
 
     # --- what happened ---------------------------------------------------------------------------
@@ -294,6 +298,15 @@ class CloudApi:
             instance, "Server.SpotInstanceTermination", "Instance terminated by spot",
             "Service initiated ({now})",
         )  # fmt: skip
+
+    def doom(self, code: str, message: str = "", times: int = 1) -> None:
+        """Let the next instances go from pending to terminated, for a reason of EC2's
+        (``Client.VolumeLimitExceeded``, ``Server.InternalError``)."""
+        self.call("doom", code=code, message=message, times=times)
+
+    def impair(self, instance: str, on: bool = True) -> None:
+        """Let the status checks of an instance fail."""
+        self.call("impair", instance_id=instance, on=on)
 
     def forget(self, instance: str) -> None:
         """Let a terminated instance be listed no more, as EC2 does after an hour."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import time
 import urllib.parse
 from collections import Counter, deque
@@ -127,6 +128,9 @@ class Front:
     ) -> tuple[str, list[Any], bytes]:
         knobs = self._world.knobs
         with self._world.lock:
+            again = self._again(environ, given)
+            if again is not None:
+                return again
             if action == "RunInstances":
                 count = int(given.get("MaxCount", "1"))
                 if 0 <= knobs.capacity < count:
@@ -138,9 +142,6 @@ class Front:
                         "you requested. Our system will be working on provisioning additional "
                         "capacity.",
                     )  # fmt: skip
-                again = self._again(environ, given)
-                if again is not None:
-                    return again
                 body = urllib.parse.urlencode({**given, "MinCount": count}).encode()
             environ["wsgi.input"] = io.BytesIO(body)
             environ["CONTENT_LENGTH"] = str(len(body))
@@ -149,10 +150,10 @@ class Front:
                 answer = _collect(self._app, environ)
             finally:
                 self._world.action, self._world.parameters = "", {}
-            if action == "RunInstances" and answer[0].startswith("200"):
-                if knobs.capacity > 0:
+            if answer[0].startswith("200"):
+                if action == "RunInstances" and knobs.capacity > 0:
                     knobs.capacity -= count
-                if given.get("ClientToken"):
+                if action in ("RunInstances", "CreateVolume") and given.get("ClientToken"):
                     self._answers[given["ClientToken"]] = (_essence(given), *answer)
             return answer
 
@@ -170,7 +171,17 @@ class Front:
                 "Arguments on this idempotent request are inconsistent with arguments used in "
                 "previous request(s).",
             )  # fmt: skip
+        made = set(re.findall(r"<instanceId>(i-[0-9a-f]+)<", answer[2].decode()))
+        if made and not any(i.id in made and i.state != "terminated" for i in self._instances()):
+            return _answer(
+                environ, 400, "IdempotentInstanceTerminated",
+                "The request for the client token has been processed, and its instances have "
+                "been terminated.",
+            )  # fmt: skip
         return (answer[0], answer[1], answer[2])
+
+    def _instances(self) -> Iterable[Any]:
+        return self._world.instances()
 
     def _quota(self, asked: dict[str, Any], start_response: Any) -> Iterable[bytes]:
         code = asked.get("QuotaCode", "")

@@ -14,7 +14,7 @@ from tests.sshd_options import COMMON
 USER = "ubuntu"
 UID = 4242
 """Whoever logs in; an id that the host gives to nobody."""
-_HERE = Path(__file__).with_name("machine")
+_HERE = Path(__file__).with_name("guest")
 _STANDIN = "/usr/lib/cloud-standin"
 _PROGRAMS = ("bin/apt-get", "bin/systemctl", "bin/cloud-init", "sbin/poweroff", "sbin/shutdown")
 _PACKAGES = {"nfs-common": ("mount.nfs4", "mount.nfs"), "nfs-kernel-server": ("exportfs",)}

@@ -25,6 +25,7 @@ from tests.cloud.ec2 import World, dumps
 from tests.cloud.faults import Front, Lost
 from tests.cloud.hypervisor import Machines
 from tests.cloud.metadata import metadata_server
+from tests.cloud.rules import patch
 
 _NETWORKS = range(60, 250)
 _PORTS = range(20000, 32000)
@@ -77,6 +78,7 @@ class Server:
         self.path = path
         self.network, self.port, self._control = _listen(_Control)
         self.world = World(self.network)
+        patch(self.world)
         self.front = Front(DomainDispatcherApplication(create_backend_app), self.world)
         self.machines: Machines | None = None
         self._metadata: ThreadingHTTPServer | None = None

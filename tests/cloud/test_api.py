@@ -22,7 +22,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CloudApi]:
 def api(whole: CloudApi) -> Iterator[CloudApi]:
     yield whole
     whole.reset()
-    whole.set(hide_seconds=0.0, honour_tokens=False, capacity=-1, pending_seconds=0.05)
+    whole.set(hide_seconds=0.0, honour_tokens=True, capacity=-1, pending_seconds=0.05)
     whole.clear()
 
 
@@ -157,12 +157,46 @@ def test_an_answer_that_is_lost(api: CloudApi) -> None:
 
 
 def test_client_tokens(api: CloudApi) -> None:
-    assert launch(api, ClientToken="a") != launch(api, ClientToken="a")
-    api.honour_tokens()
-    assert launch(api, ClientToken="b") == launch(api, ClientToken="b")
+    first = launch(api, ClientToken="b")
+    assert launch(api, ClientToken="b") == first
     with pytest.raises(botocore.exceptions.ClientError) as error:
         launch(api, ClientToken="b", MaxCount=2)
     assert code(error) == "IdempotentParameterMismatch"
+    api.terminate(*first)
+    api.wait(lambda: not api.live(), "it ends")
+    with pytest.raises(botocore.exceptions.ClientError) as error:
+        launch(api, ClientToken="b")
+    assert code(error) == "IdempotentInstanceTerminated"
+    asked = {"Size": 8, "AvailabilityZone": "us-east-1a", "ClientToken": "v"}
+    volumes = {api.client().create_volume(**asked)["VolumeId"] for _ in range(2)}
+    assert len(volumes) == 1
+    api.honour_tokens(False)
+    assert launch(api, ClientToken="a") != launch(api, ClientToken="a")
+
+
+def test_tags_that_are_seen_late(api: CloudApi) -> None:
+    (one,) = launch(api)
+    given = {"Resources": [one], "Tags": [{"Key": "a", "Value": "old"}]}
+    api.client().create_tags(**given)
+    api.hide_tags(60)
+    asked = {"Filters": [{"Name": "tag:a", "Values": ["new"]}]}
+    api.client().create_tags(Resources=[one], Tags=[{"Key": "a", "Value": "new"}])
+    assert seen(api, one)[0]["Tags"] == [{"Key": "a", "Value": "old"}]
+    assert api.client().describe_instances(**asked)["Reservations"] == []
+    api.hide_tags(0)
+    assert seen(api, one)[0]["Tags"] == [{"Key": "a", "Value": "new"}]
+    assert api.client().describe_instances(**asked)["Reservations"] != []
+
+
+def test_instances_that_never_run_or_are_ill(api: CloudApi) -> None:
+    api.doom("Client.VolumeLimitExceeded", "Volume limit exceeded")
+    lost, well = launch(api, MaxCount=2)
+    api.wait(lambda: seen(api, lost)[0]["State"]["Name"] == "terminated", "it ends")
+    assert seen(api, lost)[0]["StateReason"]["Code"] == "Client.VolumeLimitExceeded"
+    api.wait(lambda: seen(api, well)[0]["State"]["Name"] == "running", "it runs")
+    api.impair(well)
+    (said,) = api.client().describe_instance_status(InstanceIds=[well])["InstanceStatuses"]
+    assert said["SystemStatus"]["Status"] == said["InstanceStatus"]["Status"] == "impaired"
 
 
 def test_what_is_new_cannot_be_seen_yet(api: CloudApi) -> None:

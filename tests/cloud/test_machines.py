@@ -236,4 +236,11 @@ def test_nothing_is_left_even_of_a_cloud_that_was_killed(tmp_path: Path) -> None
     server.kill()
     server.wait()
     cloud.end()
-    assert not machine.is_running() or machine.status() == psutil.STATUS_ZOMBIE
+    cloud.wait(lambda: not _alive(machine), "the machine's first process ends")
+
+
+def _alive(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
