@@ -106,7 +106,7 @@ def read_known_hosts(
     """The keys that count for a target.
 
     Args:
-        target: its ``known_hosts`` and ``known_hosts_file`` come first, and alone.
+        target: its ``host_keys``, ``known_hosts`` and ``known_hosts_file`` come first, and alone.
         users, systems: ``UserKnownHostsFile`` and ``GlobalKnownHostsFile`` of ``~/.ssh/config``;
             None: it does not say.
         files: whether files of this machine count.
@@ -114,24 +114,33 @@ def read_known_hosts(
     Raises: ProviderUnreachable (``SshConfigInvalid``): ``known_hosts`` has a line that is none.
     """
     keys = asyncssh.SSHKnownHosts()
+    if target.host_keys is not None:
+        _take(keys, target.host_keys, "host_keys")
     if target.known_hosts is not None or not files:
-        for number, line in enumerate((target.known_hosts or "").splitlines(), 1):
-            try:
-                keys.load(line)
-            except ValueError:
-                raise ProviderUnreachable(
-                    "SshConfigInvalid",
-                    f"knownHosts, line {number} is no line of a known_hosts file: right is what "
-                    "ssh-keyscan prints, host, type and key",
-                ) from None
+        _take(keys, target.known_hosts or "", "knownHosts")
         return KnownHosts(keys, "knownHosts", file=False)
     if target.known_hosts_file is not None:
         _load(keys, target.known_hosts_file)
         return KnownHosts(keys, target.known_hosts_file, file=True)
+    if target.host_keys is not None:
+        return KnownHosts(keys, "knownHosts", file=False)
     mine = list(users if users is not None else _USER)
     for name in [*mine, *(systems if systems is not None else _SYSTEM)]:
         _load(keys, name)
     return KnownHosts(keys, mine[0] if mine else _USER[0], file=True)
+
+
+def _take(keys: asyncssh.SSHKnownHosts, text: str, name: str) -> None:
+    """Take in lines. Raises: ProviderUnreachable (``SshConfigInvalid``)."""
+    for number, line in enumerate(text.splitlines(), 1):
+        try:
+            keys.load(line)
+        except ValueError:
+            raise ProviderUnreachable(
+                "SshConfigInvalid",
+                f"{name}, line {number} is no line of a known_hosts file: right is what "
+                "ssh-keyscan prints, host, type and key",
+            ) from None
 
 
 def _load(keys: asyncssh.SSHKnownHosts, name: str) -> None:

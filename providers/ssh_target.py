@@ -61,6 +61,10 @@ class SshTarget:
     known_hosts_file: str | None = None
     known_hosts: str | None = field(default=None, repr=False)
     """Lines of a known_hosts file; go before ``known_hosts_file``."""
+    host_keys: str | None = field(default=None, repr=False)
+    """Lines of a known_hosts file that hold for this host alone, and for none that is jumped over:
+    what is known of a machine that was made for us.  With them the files of ``~/.ssh`` do not
+    count for it: they may know another machine that had its address before."""
     jump_host: str | None = None
     """``[user@]host[:port]``, several with commas, nearest first, as ``ssh -J`` takes them."""
 
@@ -98,7 +102,7 @@ class SshTarget:
         Raises: ValueError: it is not such a list.
         """
         return [
-            replace(self, host=host, port=port, user=user, jump_host=None)
+            replace(self, host=host, port=port, user=user, jump_host=None, host_keys=None)
             for user, host, port in map(_parse, (hosts or "").split(","))
             if host
         ]

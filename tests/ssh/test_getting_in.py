@@ -383,6 +383,36 @@ def test_a_jump_host_is_verified_as_well(login_host: Sshd, jump: Sshd) -> None:
     assert told == "HostKeyUnknown" and f"[{HOST}]:{jump.port}" in text
 
 
+def test_keys_of_one_machine_say_nothing_of_its_jump_host(login_host: Sshd, jump: Sshd) -> None:
+    jump.authorize(login_host.key)
+    place = f"{jump.user}@{HOST}:{jump.port}"
+    ours = login_host.known_hosts.read_text()
+    theirs = jump.known_hosts.read_text()
+    target = target_of(login_host, knownHostsFile=None, knownHosts=theirs, jumpHost=place)
+    assert reason(target)[0] == "HostKeyUnknown"
+    assert using(replace(target, host_keys=ours), who) == login_host.user
+
+    anybody = "".join(f"* {lines.split(None, 1)[1]}" for lines in (ours, theirs))
+    told, text = reason(replace(target, known_hosts="", host_keys=anybody))
+    assert told == "HostKeyUnknown" and f"[{HOST}]:{jump.port}" in text
+    told, text = reason(replace(target, host_keys="nonsense"))
+    assert told == "SshConfigInvalid" and "host_keys, line 1" in text
+
+
+def test_keys_of_one_machine_leave_old_ones_of_its_address_out(
+    login_host: Sshd, jump: Sshd, tmp_path: Path
+) -> None:
+    other = jump.known_hosts.read_text().split()[1:]
+    here = f"[{HOST}]:{login_host.port}"
+    known = tmp_path / "known_hosts"
+    known.write_text(login_host.known_hosts.read_text())
+    means = _configured(tmp_path, f"Host *\n UserKnownHostsFile {known}\n")
+    target = target_of(login_host, knownHostsFile=None)
+    assert using(target, who, means=means) == login_host.user
+    told, _ = reason(replace(target, host_keys=f"{here} {' '.join(other)}"), means=means)
+    assert told == "HostKeyChanged"
+
+
 def test_a_jump_host_of_the_configuration(login_host: Sshd, jump: Sshd, tmp_path: Path) -> None:
     jump.authorize(login_host.key)
     means = _configured(
