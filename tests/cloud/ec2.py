@@ -148,6 +148,13 @@ class World:
         with self.lock:
             self._doomed += [(code, message)] * times
 
+    def calm(self) -> None:
+        """Let things take as long as at first, and no instance be doomed or ill."""
+        with self.lock:
+            self.knobs = Knobs()
+            self._doomed.clear()
+            self.impaired.clear()
+
     def impair(self, instance_id: str, on: bool) -> None:
         """Let the status checks of an instance fail, or not any more."""
         with self.lock:

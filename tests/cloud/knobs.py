@@ -12,7 +12,7 @@ class Knobs:
 
     pending_seconds: float = 0.05
     """Until a new instance runs."""
-    boot_seconds: float = 0.2
+    boot_seconds: float = 0.05
     """From there until its sshd listens."""
     ending_seconds: float = 0.05
     """In which an instance is ``shutting-down`` or ``stopping``, at least."""

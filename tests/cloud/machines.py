@@ -7,9 +7,13 @@ root; its end leaves nothing.
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,11 @@ from tests.sshd import missing_sshd
 
 ROOT = "/shared/codeswarm"
 """``workspaceRoot``; machines have a root of their own, so that clouds do not meet."""
+_TRY = """
+mount -t tmpfs tmpfs "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" "$1/root"
+"""
 
 
 def missing_machines() -> str:
@@ -31,12 +40,17 @@ def missing_machines() -> str:
         return "machines are made of namespaces, which needs root"
     if not Path("/dev/loop-control").exists():
         return "there are no loop devices (/dev/loop-control)"
-    tried = subprocess.run(
-        ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "true"],
-        capture_output=True, text=True, check=False, timeout=30,
-    )  # fmt: skip
+    search = "/usr/bin:/usr/sbin:/bin:/sbin"
+    for program in ("unshare", "nsenter", "setpriv", "mkfs.ext4", "blkid", "python3", "git"):
+        if shutil.which(program, path=search) is None:
+            return f"{program} is not there (in {search}), which machines need"
+    with tempfile.TemporaryDirectory() as folder:
+        tried = subprocess.run(
+            ["unshare", "--mount", "--pid", "--uts", "--ipc", "--fork", "sh", "-ec", _TRY, "sh",
+             folder], capture_output=True, text=True, check=False, timeout=30,
+        )  # fmt: skip
     if tried.returncode:
-        return f"namespaces cannot be made: {tried.stderr.strip()}"
+        return f"no machine can be made of namespaces: {tried.stderr.strip()}"
     return missing_sshd()
 
 
@@ -185,3 +199,22 @@ def _of(path: Path) -> list[int]:
         except (psutil.Error, OSError):
             continue
     return found
+
+
+_shared: list[Cloud] = []
+
+
+@pytest.fixture
+def cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
+    """A cloud without anything in it; one server for all tests of this process.
+
+    After the test every instance and volume goes, faults end, and how long things take is as
+    before. Whoever names it in a ``conftest.py`` has it.
+    """
+    if not _shared:
+        _shared.append(Cloud(tmp_path_factory.mktemp("cloud"), boot_seconds=0.05))
+        atexit.register(_shared[0].end)
+    (cloud,) = _shared
+    yield cloud
+    cloud.clear()
+    cloud.call("calm")

@@ -137,6 +137,12 @@ class Server:
         """Change how long things take."""
         self.world.knobs.change(knobs)
 
+    def calm(self) -> None:
+        """Let things take as long as at first."""
+        self.world.calm()
+        if self.machines is not None:
+            self.machines.block_nfs(False)
+
     def counts(self) -> dict[str, int]:
         """How many requests came, by action."""
         return dict(self.front.counts)

@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
-import pytest
 
 from providers.aws_userdata import HostKey, host_key, user_data
 from tests.cloud.loops import left
 from tests.cloud.machines import ROOT, Cloud
 from tests.cloud.test_api import launch
 
+_ASK = """
+import os, urllib.error
+from urllib.request import Request, urlopen
 
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cloud]:
-    with Cloud(tmp_path_factory.mktemp("cloud"), boot_seconds=0.05) as cloud:
-        yield cloud
-
-
-@pytest.fixture
-def cloud(whole: Cloud) -> Iterator[Cloud]:
-    yield whole
-    whole.clear()
-    whole.set(boot_seconds=0.05)
+base = os.environ["AWS_EC2_METADATA_SERVICE_ENDPOINT"] + "/latest/"
+ttl = {"X-aws-ec2-metadata-token-ttl-seconds": "60"}
+token = urlopen(Request(base + "api/token", method="PUT", headers=ttl)).read().decode()
+token = {"X-aws-ec2-metadata-token": token}
+asked = Request(base + "meta-data/spot/instance-action", headers=token)
+try:
+    print(urlopen(asked).read().decode())
+except urllib.error.HTTPError as error:
+    print(error.code)
+"""
 
 
 def boot(cloud: Cloud, count: int = 1, **more: Any) -> tuple[list[str], HostKey]:
@@ -212,16 +213,11 @@ def test_ssh_is_refused_while_it_boots_and_when_told_to(cloud: Cloud) -> None:
 
 def test_a_spot_instance_is_told_of_its_end(cloud: Cloud) -> None:
     (one,), key = boot(cloud, InstanceMarketOptions={"MarketType": "spot"})
-    script = (
-        "u=$AWS_EC2_METADATA_SERVICE_ENDPOINT/latest; t=$(curl -sX PUT -H "
-        '"X-aws-ec2-metadata-token-ttl-seconds: 60" $u/api/token); '
-        'curl -sw "%{http_code}" -H "X-aws-ec2-metadata-token: $t" '
-        "$u/meta-data/spot/instance-action"
-    )
+    script = f"/usr/bin/python3 -c {shlex.quote(_ASK)}"
     assert over_ssh(cloud, one, key, script) == "404"
     cloud.interrupt_spot(one, 1.0)
     said = over_ssh(cloud, one, key, script)
-    assert json.loads(said.removesuffix("200"))["action"] == "terminate"
+    assert json.loads(said)["action"] == "terminate"
     cloud.wait(lambda: cloud.instances()[one]["state"] == "terminated", "it is taken")
     assert cloud.instances()[one]["reason"] == "Server.SpotInstanceTermination"
 
