@@ -1,0 +1,357 @@
+"""The shell script that makes a machine ready: packages, the user's commands, the shared volume.
+
+Every step looks whether there is anything to do, so the script may be cut off anywhere and be run
+again: whatever is running or mounted is found to be so.  It is POSIX shell, since a machine need
+not have Python yet.  What it does goes to ``~/.codeswarm/bootstrap.log``; what it has to tell goes
+to its output, in lines that begin with ``MARK``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shlex
+from collections.abc import Mapping, Sequence
+
+MARK = "codeswarm-bootstrap:"
+LOG = "bootstrap.log"
+"""Below ``~/.codeswarm``."""
+RUN = ["sh", "-c", 'eval "$(cat)"', "codeswarm-bootstrap"]
+"""How it is run, the text on its input: so its words are in nobody's process table."""
+
+
+def text(values: Mapping[str, str | int], commands: Sequence[str], main: str) -> str:
+    """The whole script.
+
+    Args:
+        values: variables of the script.
+        commands: the user's own.
+        main: the name of its main function: ``set_up`` or ``share``.
+    """
+    given = "".join(f"{name}={shlex.quote(str(value))}\n" for name, value in values.items())
+    digest, calls = hashlib.sha256(), ""
+    for number, command in enumerate(commands, 1):
+        digest.update(command.encode() + b"\0")  # of all so far: a text may stand there twice
+        mark = digest.hexdigest()[:16]
+        calls += f"  user_command {number} {mark} {shlex.quote(command)}\n"
+    user = f"user_commands() {{\n{calls or '  :'}\n}}\n"
+    return given + _TOOLS + _PACKAGES + user + _COMMAND + _MOUNTS + _VOLUME + _MAIN + f"{main}\n"
+
+
+_TOOLS = r"""
+umask 022
+LC_ALL=C PATH="$PATH:/usr/local/sbin:/usr/sbin:/sbin"
+export LC_ALL PATH
+exec 3>&1 </dev/null
+base="$HOME/.codeswarm" log="$HOME/.codeswarm/bootstrap.log" marks="$HOME/.codeswarm/done"
+tell() { printf '\n%s %s\n' 'codeswarm-bootstrap:' "$*" >&3; }
+# fail REASON WHAT [STATUS]: with the last lines of what the step said
+fail() {
+  say "failed: $1: $2 ${3:+(exit status $3)}"
+  tell "failed $1 ${3:--} $2"
+  tail -c "+$((begun + 1))" "$log" | tail -n 12 | cut -c 1-400 >&3
+  exit 1
+}
+say() { printf '%s %s\n' "$(date -u +%Y-%m-%dT%H:%M:%SZ)" "$*" >>"$log"; }
+begin() {
+  say "$*"
+  begun=$(wc -c <"$log")
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+as_root() { if [ -n "$sudo" ]; then sudo -n env PATH="$PATH" "$@"; else "$@"; fi; }
+
+open_log() {
+  mkdir -p "$marks" && chmod 700 "$base" && [ -d "$base" ] || {
+    tell "failed HomeNotWritable - $base"
+    exit 1
+  }
+  if have flock; then
+    exec 9>>"$base/bootstrap.lock"
+    flock -w "$patience" 9 || { tell busy; exit 0; }
+  fi
+  [ "$(wc -c <"$log" 2>/dev/null || echo 0)" -lt 4194304 ] || mv -f "$log" "$log.1"
+  exec >>"$log" 2>&1
+  begun=$(wc -c <"$log")
+}
+need_root() {
+  sudo=
+  [ "$(id -u)" = 0 ] && return
+  sudo=yes
+  as_root true || fail SudoNeeded "sudo -n true" "$?"
+}
+await_boot() {
+  [ -e "$marks/boot" ] && return
+  if have cloud-init; then
+    begin "waiting for cloud-init"
+    timeout "$boot_seconds" cloud-init status --wait 9>&-
+    say "cloud-init: exit status $?"
+  fi
+  : >"$marks/boot"
+}
+"""
+
+_PACKAGES = r"""
+find_python() {
+  for python in $pythons; do
+    python=$(command -v "$python" 2>/dev/null) &&
+      "$python" -E -c 'import sys; sys.exit(sys.version_info < (3, 9))' >/dev/null 2>&1 && return
+  done
+  python=
+  return 1
+}
+apt() {
+  as_root env DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 \
+    apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" 9>&-
+}
+install() {
+  begin "installing: $*"
+  if have apt-get; then
+    tries=0
+    until [ -n "$updated" ] || apt update; do
+      tries=$((tries + 1))
+      [ "$tries" -lt 4 ] || break
+      sleep 3
+    done
+    updated=yes
+    apt install "$@" && return
+    as_root dpkg --configure -a 9>&- # an earlier one may have been cut off
+    apt install "$@"
+  elif have dnf; then
+    as_root dnf -y install "$@" 9>&-
+  elif have yum; then
+    as_root yum -y install "$@" 9>&-
+  else
+    say "there is no apt-get, dnf or yum"
+    return 127
+  fi
+}
+nfs() { if have apt-get; then echo "nfs-$1"; else echo nfs-utils; fi; }
+wanted() {
+  wants=
+  find_python || wants="$wants python3"
+  have git || wants="$wants git"
+  if [ "$role" = coordinator ]; then
+    have mkfs.ext4 || wants="$wants e2fsprogs"
+    [ -z "$clients" ] || have exportfs || wants="$wants $(nfs kernel-server)"
+  fi
+  [ "$role" != member ] || have mount.nfs4 || wants="$wants $(nfs common)"
+}
+install_wanted() {
+  wanted
+  if [ -n "$wants" ]; then
+    install $wants || fail PackagesFailed "$wants" "$?"
+    find_python || for newer in python3.12 python3.11 python39; do
+      install "$newer" && find_python && break
+    done
+    wanted
+    [ -n "$python" ] || fail PythonNotFound "$pythons"
+    [ -z "$wants" ] || fail PackagesFailed "$wants" 0
+  fi
+  [ -z "$packages" ] || [ -e "$marks/packages-$packages_mark" ] && return
+  install $packages || fail PackagesFailed "$packages" "$?"
+  : >"$marks/packages-$packages_mark"
+}
+keep_logged_out() { # systemd can be told to end what a login leaves behind: workers
+  have loginctl && [ -d /run/systemd/system ] || return 0
+  case $(loginctl show-session -p KillUserProcesses 2>/dev/null) in *=yes) ;; *) return 0 ;; esac
+  begin "KillUserProcesses is turned off"
+  as_root mkdir -p /etc/systemd/logind.conf.d
+  printf '[Login]\nKillUserProcesses=no\n' |
+    as_root tee /etc/systemd/logind.conf.d/codeswarm.conf >/dev/null
+  as_root systemctl kill -s HUP systemd-logind || :
+}
+"""
+
+_COMMAND = r"""
+user_command() { # NUMBER MARK TEXT
+  [ -e "$marks/command-$2" ] && return
+  begin "command $1: $(printf '%s\n' "$3" | head -n 1 | cut -c 1-200)"
+  shell=sh
+  have bash && shell=bash
+  (cd "$HOME" && exec "$shell" -lc "$3") 3>&- 9>&-
+  status=$?
+  [ "$status" -eq 0 ] || fail BootstrapFailed "$1" "$status"
+  : >"$marks/command-$2"
+}
+"""
+
+_MOUNTS = r"""
+# What is mounted at the root, from the kernel: "TYPE SOURCE DEVICE ID" of the topmost
+mounted() {
+  awk -v at="$place" '$5 == at { for (i = 7; i <= NF; i++) if ($i == "-") {
+    found = $(i + 1) " " $(i + 2) " " $3 " " $1; break } } END { if (found) print found }' \
+    /proc/self/mountinfo
+}
+find_place() {
+  begin "workspaceRoot $root"
+  place=$root
+  case $place in "~/"*) place="$HOME/${place#??}" ;; esac
+  while [ "$place" != "${place%/}" ]; do place=${place%/}; done
+  above=${place%/*} last=${place##*/}
+  [ -n "$last" ] || fail InvalidParameters "$root"
+  [ -d "$above/" ] || mkdir -p "$above/" 2>/dev/null || as_root mkdir -p "$above/"
+  above=$(cd -P "$above/" && pwd -P) || fail InvalidParameters "$root"
+  place="${above%/}/$last"
+  [ -n "$(mounted)" ] && return # nothing is asked of a file system that may hang
+  [ -d "$place" ] || mkdir "$place" 2>/dev/null || as_root mkdir "$place"
+  if [ -L "$place" ] || [ ! -d "$place" ]; then fail InvalidParameters "$root"; fi
+}
+unmount() {
+  tries=0
+  while [ -n "$(mounted)" ]; do
+    say "unmounting $(mounted)"
+    as_root umount -f -l "$place" || as_root umount -l "$place"
+    tries=$((tries + 1))
+    [ "$tries" -lt 10 ] || fail MountFailed "umount $place" 1
+  done
+}
+"""
+
+_VOLUME = r"""
+find_device() {
+  short=$(printf %s "$volume" | tr -d -)
+  for found in "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_$short" \
+    "/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_${short}_1"; do
+    if [ -b "$found" ]; then found=$(readlink -f "$found") && return; fi
+  done
+  for serial in /sys/block/nvme*/device/serial; do
+    [ -r "$serial" ] && [ "$(tr -d ' \n' <"$serial")" = "$short" ] || continue
+    found=${serial#/sys/block/} found="/dev/${found%%/*}"
+    [ -b "$found" ] && return
+  done
+  for found in "$device" "/dev/xvd${device#/dev/sd}"; do
+    if [ -b "$found" ]; then found=$(readlink -f "$found") && return; fi
+  done
+  return 1
+}
+await_device() {
+  begin "waiting for $volume"
+  until=$(($(date +%s) + device_seconds))
+  until find_device; do
+    [ "$(date +%s)" -lt "$until" ] || fail VolumeNotFound "$volume"
+    sleep 0.5
+  done
+  number="$((0x$(stat -Lc %t "$found"))):$((0x$(stat -Lc %T "$found")))"
+  say "$volume is $found ($number)"
+}
+beginning() { as_root dd if="$found" bs=1048576 count=4 2>/dev/null; }
+# Formatted if there is nothing at all on it: neither for blkid, nor in its first 4 MiB.  The mark
+# tells of a formatting of ours that was cut off.
+format() {
+  identity=$(as_root blkid -p -o export "$found")
+  status=$?
+  case $status:$identity in
+    0:*TYPE=ext4*) return ;;
+    0:* | 8:*) fail VolumeNotBlank "$(printf %s "$identity" | tr '\n' ' ')" "$status" ;;
+    2:*) ;;
+    *) fail VolumeFailed "blkid -p $found" "$status" ;;
+  esac
+  if [ ! -e "$marks/formatting-$volume" ]; then
+    [ "$(beginning | wc -c)" -eq 4194304 ] || fail VolumeFailed "dd if=$found" 1
+    [ "$(beginning | tr -d '\0' | wc -c)" -eq 0 ] || fail VolumeNotBlank "unknown data" 2
+  fi
+  begin "formatting $found, which is blank"
+  : >"$marks/formatting-$volume"
+  sync
+  as_root mkfs.ext4 -q -F -m 0 -L codeswarm "$found" || fail VolumeFailed "mkfs.ext4 $found" "$?"
+  sync
+}
+mount_volume() {
+  set -- $(mounted)
+  if [ "${1-}" != ext4 ] || [ "${3-}" != "$number" ]; then
+    begin "mounting $found at $place"
+    unmount
+    [ -d "$place" ] || as_root mkdir "$place"
+    as_root mount -t ext4 -o noatime "$found" "$place" || fail VolumeFailed "mount $found" "$?"
+  fi
+  rm -f "$marks/formatting-$volume"
+  as_root chown "$(id -u):$(id -g)" "$place" && chmod 700 "$place" ||
+    fail VolumeFailed "chown $place" 1
+  have resize2fs && as_root resize2fs "$found" || say "resize2fs: exit status $?"
+}
+# A list that has not changed is not announced again.  "mp": the folder below the mount is never
+# exported; the file system's own id has handles outlive a restart of the server.
+export_volume() {
+  if [ -z "$clients" ] && [ ! -e /etc/exports.d/codeswarm.exports ]; then return; fi
+  begin "exporting $place to: $clients"
+  squash=root_squash
+  [ "$(id -u)" = 0 ] && squash=no_root_squash # the workers' own user there
+  uuid=$(as_root blkid -p -s UUID -o value "$found") || fail ExportFailed "blkid $found" "$?"
+  line=
+  for client in $clients; do
+    line="$line $client(rw,sync,no_subtree_check,$squash,mp,fsid=$uuid)"
+  done
+  [ -z "$line" ] || line="$place$line"
+  as_root mkdir -p /etc/exports.d
+  if [ "$(cat /etc/exports.d/codeswarm.exports 2>/dev/null)" != "$line" ]; then
+    printf '%s\n' "$line" | as_root tee /etc/exports.d/.codeswarm.part >/dev/null &&
+      as_root mv -f /etc/exports.d/.codeswarm.part /etc/exports.d/codeswarm.exports ||
+      fail ExportFailed "/etc/exports.d/codeswarm.exports" 1
+  fi
+  # Not at boot: until the volume is mounted again, clients are to wait, not to be refused.
+  have systemctl && for unit in nfs-server nfs-kernel-server; do
+    systemctl -q is-enabled "$unit" 2>/dev/null && as_root systemctl disable "$unit"
+  done
+  if have systemctl && ! systemctl -q is-active nfs-server; then
+    as_root systemctl start nfs-server 3>&- 9>&- ||
+      fail ExportFailed "systemctl start nfs-server" "$?"
+  fi
+  as_root exportfs -ra || fail ExportFailed "exportfs -ra" "$?"
+}
+export_nothing() {
+  [ -e /etc/exports.d/codeswarm.exports ] || return 0
+  as_root rm -f /etc/exports.d/codeswarm.exports
+  have exportfs && as_root exportfs -ra
+  return 0
+}
+# The mark beside what the kernel says: what is mounted now is what we mounted, and from where.
+mount_from() {
+  now=$(mounted)
+  mine=$(cat "$marks/mounted" 2>/dev/null)
+  if [ -n "$now" ] && [ "$mine" = "$coordinator $now" ]; then
+    timeout -s KILL 15 stat "$place" >/dev/null && return
+    [ "$?" -ne 137 ] || fail MountFailed "$coordinator does not answer" 137
+  fi
+  begin "mounting $coordinator:$place"
+  unmount
+  [ -d "$place" ] || as_root mkdir "$place"
+  as_root timeout -s KILL "$mount_seconds" \
+    mount -t nfs4 -o rw,hard,noatime,vers=4.2 "$coordinator:$place" "$place" ||
+    fail MountFailed "mount $coordinator:$place" "$?"
+  timeout -s KILL 15 test -w "$place" || fail MountFailed "$place is not writable" "$?"
+  printf '%s\n' "$coordinator $(mounted)" >"$marks/mounted"
+}
+"""
+
+_MAIN = r"""
+set_up() {
+  open_log
+  begin "begins: role $role"
+  await_boot
+  need_root
+  install_wanted
+  keep_logged_out
+  user_commands
+  take_role
+}
+share() {
+  open_log
+  need_root
+  install_wanted
+  find_python
+  take_role
+}
+take_role() {
+  find_place
+  if [ "$role" = coordinator ]; then
+    await_device
+    format
+    mount_volume
+    export_volume
+  else
+    export_nothing
+    mount_from
+  fi
+  begin "ready"
+  tell "ready $python $place"
+}
+"""
