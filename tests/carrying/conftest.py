@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.carrying import elsewhere
+from tests.carrying.trip import Trip
 from tests.faults import crashing
 from tests.faults.support import FaultLab
 from tests.lab import work
@@ -70,3 +71,9 @@ def lab(tmp_path: Path) -> Iterator[FarLab]:
     with FarLab(tmp_path) as made:
         yield made
     assert not made.processes()
+
+
+@pytest.fixture
+def trip(tmp_path: Path) -> Trip:
+    """A way with nothing sent yet."""
+    return Trip(tmp_path)

@@ -1,89 +1,20 @@
-"""Carriages: one for all who need it, nothing twice, nothing for ever, nobody held up."""
+"""Sending commits to the workers' side, over a way that fails in every way."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import threading
-from contextlib import contextmanager
-from dataclasses import replace
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
 
 import pytest
 
 from controller.reconcile import carriages, ferry
 from controller.reconcile.carriages import Carriages, NotYet
-from controller.reconcile.ferry import Ferry, Load, Parcel, Route
+from controller.reconcile.ferry import Ferry
 from controller.repository.problems import RepositoryProblem
 from controller.repository.service import Repositories
 from controller.store.base import Key
-from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable, SwarmHandle
-from tests.carrying.elsewhere import FolderStores
-from tests.carrying.graphs import bare, bundle_of, grow, objects
-from tests.lab import git, refs
-
-REF = "refs/codeswarm/uid/1"
-HANDLE = SwarmHandle("default", "far", "uid-of-far")
-TASKS = [Key("Task", "default", f"t{n}") for n in range(50)]
-
-
-class Trip:
-    """A user's repository, our store, a place, and a ferry between them."""
-
-    def __init__(self, folder: Path, parents=((), (0,), (1,))) -> None:
-        self.user = bare(folder / "user.git")
-        self.commits = grow(self.user, parents)
-        self.stores = FolderStores(folder / "cluster")
-        self.ours = folder / "ours" / "p-uid.git"
-        self.there = self.stores.root / "p-uid.git"
-        self.woken: list[Key] = []
-        self.told: list[str] = []
-        self.url = str(self.user)
-        self.ferry = self.another()
-
-    def another(self) -> Ferry:
-        return Ferry(
-            Repositories(),
-            self.ours.parent,
-            self.woken.append,
-            lambda key, reason, message: self.told.append(f"{key.name} {reason}: {message}"),
-        )
-
-    @property
-    def route(self) -> Route:
-        project = Key("Project", "default", "demo")
-        return Route(project, self.stores, HANDLE, "p-uid.git", self.ours, self.url)
-
-    def load(self, *numbers: int, **more) -> Load:
-        wanted = {self.commits[n]: f"refs/heads/c{n}" for n in numbers}
-        return Load(f"c{numbers[0]}", self.commits[numbers[0]], wanted, **more)
-
-    async def send(self, *numbers: int, asker: Key = TASKS[0], **more) -> str:
-        return await until(lambda: self.ferry.send(self.route, self.load(*numbers, **more), asker))
-
-    async def work(self, base: int = 0, ref: str = REF) -> Parcel:
-        """Have a worker there push something; what is to come home."""
-        await self.send(base)
-        tree = git("-C", str(self.there), "rev-parse", f"{self.commits[base]}^{{tree}}")
-        parents = ("-p", self.commits[base])
-        head = git("-C", str(self.there), "commit-tree", "-m", f"Work {ref}", *parents, tree)
-        git("-C", str(self.there), "update-ref", ref, head)
-        known = {self.commits[base]: f"refs/heads/c{base}"}
-        return Parcel(ref, head, self.commits[base], known, "refs/heads/work")
-
-    async def bring(self, parcel: Parcel) -> str:
-        return await until(lambda: self.ferry.bring(self.route, parcel, TASKS[0]))
-
-
-async def until(call):
-    """Ask again until it has come."""
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                return await call()
-            except NotYet:
-                await asyncio.sleep(0.01)
+from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
+from tests.carrying.graphs import objects
+from tests.carrying.trip import HANDLE, TASKS
 
 
 async def becomes(condition):
@@ -91,11 +22,6 @@ async def becomes(condition):
     async with asyncio.timeout(10):
         while not condition():  # noqa: ASYNC110 (a list fills)
             await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def trip(tmp_path):
-    return Trip(tmp_path)
 
 
 def test_fifty_who_need_the_same_send_it_once(trip):
@@ -269,125 +195,6 @@ def test_what_takes_long_is_told_of_and_holds_up_nobody(trip, monkeypatch):
     ]
 
 
-def test_work_comes_home_once_and_its_branch_moves_under_the_lease(trip):
-    async def home():
-        parcel = await trip.work()
-        assert await trip.bring(parcel) == ""
-        found = refs(trip.user)
-        assert found[REF] == found["refs/heads/work"] == parcel.head
-        trip.stores.calls.clear()
-        trip.ferry = trip.another()
-        assert await trip.bring(parcel) == ""
-        assert "get" not in trip.stores.calls
-
-    asyncio.run(home())
-
-
-def test_a_branch_that_was_moved_is_left_alone_and_the_work_is_safe(trip):
-    git("-C", str(trip.user), "update-ref", "refs/heads/work", trip.commits[2])
-
-    async def home():
-        parcel = await trip.work()
-        told = await trip.bring(parcel)
-        assert "branch work was moved by somebody else" in told
-        found = refs(trip.user)
-        assert (found[REF], found["refs/heads/work"]) == (parcel.head, trip.commits[2])
-
-    asyncio.run(home())
-
-
-def hook(trip, text: str) -> None:
-    """Have the user's repository judge each push."""
-    path = trip.user / "hooks" / "pre-receive"
-    path.parent.mkdir(exist_ok=True)
-    path.write_text(f"#!/bin/sh\n{text}\n")
-    path.chmod(0o755)
-
-
-def test_a_push_that_is_refused_for_a_moment_costs_no_work(trip, monkeypatch):
-    monkeypatch.setattr(ferry, "PUSH_AGAIN_SECONDS", (0.01, 0.01))
-    hook(trip, "test -e tried && exit 0; touch tried; echo busy >&2; exit 1")
-
-    async def home():
-        parcel = await trip.work()
-        assert await trip.bring(parcel) == ""
-        assert refs(trip.user)[REF] == refs(trip.user)["refs/heads/work"] == parcel.head
-
-    asyncio.run(home())
-
-
-def test_a_push_that_is_always_refused_is_given_up(trip, monkeypatch):
-    monkeypatch.setattr(ferry, "PUSH_AGAIN_SECONDS", (0.01, 0.01))
-    hook(trip, "echo x >> tried; exit 1")
-
-    async def home():
-        parcel = await trip.work()
-        with pytest.raises(RepositoryProblem) as caught:
-            await trip.bring(parcel)
-        assert caught.value.reason == "PushRefused"
-        assert (trip.user / "tried").read_text().count("x") == 3
-
-    asyncio.run(home())
-
-
-def test_a_commit_that_we_have_must_be_based_on_the_pinned_one_too(trip):
-    async def home():
-        await trip.send(0)
-        parcel = await trip.work(2)
-        with pytest.raises(RepositoryProblem) as caught:
-            await trip.bring(replace(parcel, head=trip.commits[0]))
-        assert caught.value.reason == "BundleIncomplete"
-        assert "refs/heads/work" not in refs(trip.user)
-
-    asyncio.run(home())
-
-
-def test_work_that_was_brought_by_a_controller_that_died_is_taken_from_home(trip, tmp_path):
-    async def home():
-        parcel = await trip.work()
-        await trip.bring(parcel)
-        git("-C", str(trip.user), "update-ref", "-d", "refs/heads/work")
-        trip.ours.rename(tmp_path / "lost")  # and its store with it
-        trip.ferry = trip.another()
-        trip.stores.calls.clear()
-        assert await trip.bring(parcel) == ""
-        assert trip.stores.calls == []
-        assert refs(trip.user)["refs/heads/work"] == parcel.head
-
-    asyncio.run(home())
-
-
-def test_a_base_that_is_gone_from_the_repository_comes_home_with_the_work(trip):
-    async def home():
-        parcel = await trip.work(1)
-        for number in (1, 2):
-            git("-C", str(trip.user), "update-ref", "-d", f"refs/heads/c{number}")
-        git("-C", str(trip.user), "gc", "--quiet", "--prune=now")
-        trip.ours.rename(trip.ours.with_name("lost"))
-        trip.ferry = trip.another()
-        assert await trip.bring(parcel) == ""
-        assert objects(trip.user, parcel.head)
-
-    asyncio.run(home())
-
-
-def test_fifty_results_at_once(trip):
-    async def home():
-        parcels = [await trip.work(ref=f"refs/codeswarm/uid-{n}/1") for n in range(50)]
-        await asyncio.gather(
-            *(
-                until(functools.partial(trip.ferry.bring, trip.route, parcel, task))
-                for parcel, task in zip(
-                    [Parcel(p.ref, p.head, p.base, p.known) for p in parcels], TASKS, strict=True
-                )
-            )
-        )
-        found = refs(trip.user)
-        assert all(found[parcel.ref] == parcel.head for parcel in parcels)
-
-    asyncio.run(home())
-
-
 def test_discarding_ends_what_is_under_way(trip):
     began = asyncio.Event()
 
@@ -461,65 +268,3 @@ def test_a_result_waits_for_those_who_asked_for_it(monkeypatch):
         assert await many.result("name", "it", work, TASKS[0]) == "2"  # who asks anew
 
     asyncio.run(asked())
-
-
-@contextmanager
-def served(folder: Path):
-    """A web server for a folder (git's dumb protocol); its URL."""
-    handler = functools.partial(SimpleHTTPRequestHandler, directory=str(folder))
-    handler.log_message = lambda *_: None  # type: ignore[attr-defined]
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@pytest.fixture
-def web(trip, monkeypatch):
-    for name in ("no_proxy", "NO_PROXY"):
-        monkeypatch.setenv(name, "127.0.0.1")
-    git("-C", str(trip.user), "update-server-info")
-    with served(trip.user.parent) as url:
-        trip.url = f"{url}/user.git"
-        yield url
-
-
-def test_what_can_be_cloned_there_is_not_sent(trip, web):
-    asyncio.run(trip.send(1))
-    assert "clone" in trip.stores.calls and "put" not in trip.stores.calls
-    assert objects(trip.there, trip.commits[1])
-    assert not trip.ours.exists()
-
-
-def test_what_cannot_be_cloned_there_is_sent_and_not_asked_for_again(trip, web):
-    async def clone(*_):
-        trip.stores.calls.append("clone")
-        raise ProviderError("CloneFailed", "no way out of the cluster")
-
-    trip.stores.clone = clone
-
-    async def twice():
-        await trip.send(0)
-        await trip.send(1)
-
-    asyncio.run(twice())
-    assert trip.stores.calls.count("clone") == 1
-    assert objects(trip.there, trip.commits[1])
-
-
-def test_a_clone_that_is_refused_says_why(trip, web):
-    trip.url = f"{web}/nothing.git"
-
-    async def once():
-        with pytest.raises(ProviderError) as caught:
-            await trip.stores.clone(HANDLE, "p-uid.git", trip.url, "c0", trip.commits[0])
-        assert caught.value.reason == "CloneFailed"
-        assert "cannot be read from the login host" in str(caught.value)
-
-    asyncio.run(once())
-    assert bundle_of(trip.user, trip.user.parent / "b", [trip.commits[0]], []).exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cluster.cli import Line, line
 from tests.cluster.faulty import KubeFaultLab
 from tests.cluster.proxy import Proxy
 from tests.kube import VARIABLE, Cluster, KubeLab
@@ -59,3 +60,11 @@ def proxy(server: Cluster, faulty: KubeFaultLab) -> Iterator[Proxy]:
         faulty.kubeconfig = str(made.kubeconfig)
         yield made
         faulty.close()
+
+
+@pytest.fixture
+def cs(server: Cluster, tmp_path: Path) -> Iterator[Line]:
+    """``codeswarm`` in a namespace of its own."""
+    with line(server, tmp_path) as made:
+        yield made
+    assert not (tmp_path / "no-home").exists()  # nothing of it needs a file home

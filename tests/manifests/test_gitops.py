@@ -13,7 +13,7 @@ import yaml
 from tests.lab import swarm
 from tests.manifests.documents import EXAMPLES
 from tests.reconcile.conftest import play
-from tests.reconcile.test_projects import planned, plans
+from tests.reconcile.given import planned, plans
 
 __all__ = ["play"]
 

@@ -16,7 +16,7 @@ from controller.reconcile.task_status import sum_usage
 from controller.resources.prices import ModelPrice, Prices, price_key
 from controller.resources.settings import EnvProfile, Settings
 from tests.lab import project, prompt, swarm, work
-from tests.reconcile.test_projects import applied
+from tests.reconcile.given import applied
 
 ALL = {"swarm": "builders", "workers": "all"}
 

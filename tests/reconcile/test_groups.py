@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tests.lab import prompt, swarm
-from tests.reconcile.test_tasks import failing, ready, retry
+from tests.reconcile.given import ready
+from tests.reconcile.test_tasks import failing, retry
 
 ALL = {"swarm": "builders", "workers": "all"}
 

@@ -11,9 +11,9 @@ import pytest
 from controller.store.base import Conflict, Key, StoreUnavailable
 from tests.lab import project, prompt, swarm, work
 from tests.reconcile.cluster import ClusterRig
+from tests.reconcile.given import planned, plans
 from tests.reconcile.loop import run
 from tests.reconcile.test_crashes import Watch, trouble
-from tests.reconcile.test_projects import planned, plans
 
 FAILING = 0.15
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -30,3 +31,11 @@ def slurm_login(shared_slurm: Slurm, tmp_path_factory: pytest.TempPathFactory) -
     path = tmp_path_factory.mktemp("login")
     with Sshd(path, environment=shared_slurm.environment) as sshd:
         yield sshd
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """The shared file system."""
+    path = tmp_path.resolve() / "shared it's"
+    path.mkdir()
+    return path

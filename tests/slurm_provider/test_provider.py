@@ -1,4 +1,4 @@
-"""Workers on a real cluster: submitted once, seen as they are, ended, and found again."""
+"""Workers as jobs: submitted once, found again, ended, and told how they ended."""
 
 from __future__ import annotations
 
@@ -10,124 +10,19 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from providers.base import (
     JobState,
-    JobStatus,
-    LaunchRequest,
     OutcomeUnknown,
     ProviderError,
     ProviderUnreachable,
     SwarmHandle,
 )
-from providers.slurm import SlurmProvider
-from tests.providers.harness import Session
 from tests.slurm import Slurm, running
-from tests.slurm_provider.local_login import LocalLogins
-
-DEADLINE = 40.0
-
-
-class World:
-    """A provider over a cluster, and one swarm."""
-
-    def __init__(self, slurm: Slurm, root: Path, **parameters: Any) -> None:
-        self.slurm = slurm
-        self.root = root
-        self.swarm = SwarmHandle(
-            "default", "team", str(uuid.uuid4()), {"loginHost": "here", **parameters}
-        )
-
-    def again(self) -> None:
-        """A new provider, as after a restart of the controller."""
-        self.logins = LocalLogins(self.root, self.slurm)
-        self.login = self.logins.only
-        self.provider = SlurmProvider(self.logins, interval=0.5, least=0.05, beat_seconds=2)
-        self.session = Session(self.provider)
-        self.provider.start(self.session.sink)
-
-    def request(self, index: int = 0, incarnation: int = 1) -> LaunchRequest:
-        """One mock worker."""
-        job = f"team-{self.swarm.uid[:8]}-{index}-{incarnation}"
-        config = {"runtime": "mock", "heartbeatSeconds": 0.1, "stores": "/nowhere", "hint": "/no"}
-        return LaunchRequest(self.swarm, job, index, config, {"TOKEN": "t"})
-
-    async def status(self, job: str) -> JobStatus:
-        """As observed now."""
-        return await self.session.status(self.swarm, job)
-
-    async def running(self, job: str) -> JobStatus:
-        """Wait until a worker is up: its heart beats."""
-
-        async def up() -> bool:
-            seen = await self.status(job)
-            return seen.state is JobState.RUNNING and seen.heartbeat is not None
-
-        await self.until(up, f"{job} to run")
-        return await self.status(job)
-
-    async def ended(self, job: str, reason: str = "") -> JobStatus:
-        """Wait until a worker has ended."""
-
-        async def over() -> bool:
-            seen = await self.status(job)
-            return seen.state is JobState.ENDED and reason in ("", seen.reason)
-
-        await self.until(over, f"{job} to end ({reason})")
-        return await self.status(job)
-
-    async def until(self, condition: Callable[[], Awaitable[bool]], what: str) -> None:
-        """Wait for a condition; shows what there is if it never comes."""
-        try:
-            await until(condition, what)
-        except AssertionError:
-            print(self.slurm.call("squeue", "-t", "all", "-o", "%A %j %T %r %N").stdout)
-            print(*await self.provider.observe(self.swarm), sep="\n")
-            print(*await self.login.folders(self.swarm), sep="\n")
-            raise
-
-    def id(self, job: str) -> str:
-        """Slurm's id of a worker's last job."""
-        return self.slurm.ids(job)[-1]
-
-    def folder(self, job: str) -> Path:
-        """A worker's folder."""
-        (found,) = self.root.glob(f"*/*/{job}")
-        return found
-
-
-async def until(condition: Callable[[], Awaitable[bool]], what: str) -> None:
-    """Wait for a condition."""
-    end = time.monotonic() + DEADLINE
-    while not await condition():
-        assert time.monotonic() < end, f"waited {DEADLINE:.0f} s in vain for {what}"
-        await asyncio.sleep(0.05)
-
-
-def play(world: World, scenario: Callable[[World], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario; its provider is closed at the end."""
-
-    async def whole() -> None:
-        world.again()
-        try:
-            await scenario(world)
-        finally:
-            await world.provider.close()
-
-    asyncio.run(whole())
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    """The shared file system."""
-    path = tmp_path.resolve() / "shared it's"
-    path.mkdir()
-    return path
+from tests.slurm_provider.jobs import World, play, until
 
 
 def test_a_worker_is_submitted_once_answers_and_leaves(slurm: Slurm, root: Path) -> None:
@@ -388,100 +283,6 @@ def test_what_ends_a_job_is_told(slurm: Slurm, root: Path) -> None:
 
 def _pid(world: World, job: str) -> int:
     return int(json.loads((world.folder(job) / "worker.pid").read_text())["pid"])
-
-
-def test_a_job_that_waits_says_why_and_can_be_taken_back(slurm: Slurm, root: Path) -> None:
-    async def scenario(world: World) -> None:
-        one = world.request(0)
-        for node in slurm.names:
-            slurm.set_node(node, "drain")
-        await world.provider.launch([one])
-
-        async def says() -> bool:
-            seen = await world.status(one.job)
-            return seen.state is JobState.PENDING and "DRAINED" in seen.reason
-
-        await until(says, "the reason to wait")
-        slurm.cancel(world.id(one.job))
-        assert (await world.ended(one.job, "Cancelled")).message == ""
-        await world.provider.launch([one])
-        assert len(slurm.ids(one.job)) == 1
-        await world.provider.remove(world.swarm)
-
-    play(World(slurm, root), scenario)
-
-
-@pytest.mark.parametrize(
-    ("parameters", "reason"),
-    [
-        ({"partition": "nope"}, "PartitionNotFound"),
-        ({"partition": "short", "timeLimit": "60"}, "TimeLimitTooLong"),
-        ({"partition": "closed", "account": "mine"}, "AccountNotFound"),
-        ({"partition": "closed", "account": "others", "qos": "fast"}, "QosNotFound"),
-        ({"gres": "gpu:1"}, "SubmissionRefused"),
-        ({"sbatchOptions": ["--bogus"]}, "SubmissionRefused"),
-        ({"sbatchOptions": ["--array=1-9"]}, "SbatchOptionRefused"),
-    ],
-)
-def test_what_a_cluster_cannot_do_is_said_at_once(
-    slurm: Slurm, root: Path, parameters: dict[str, Any], reason: str
-) -> None:
-    async def scenario(world: World) -> None:
-        for _ in range(2):
-            with pytest.raises(ProviderError) as refused:
-                await world.provider.launch([world.request(0), world.request(1)])
-            assert refused.value.reason == reason
-            assert not isinstance(refused.value, ProviderUnreachable | OutcomeUnknown)
-            assert await world.provider.observe(world.swarm) == []
-        # What was refused is a job in Slurm's books: it is not asked for again at once.
-        assert sum("sbatch" in argv for argv in world.login.ran) <= 1
-
-    play(World(slurm, root, **parameters), scenario)
-
-
-def test_a_partition_that_is_down_is_waited_for(slurm: Slurm, root: Path) -> None:
-    async def scenario(world: World) -> None:
-        slurm.set_partition("main", "DOWN")
-        with pytest.raises(ProviderError) as refused:
-            await world.provider.launch([world.request(0)])
-        assert refused.value.reason == "PartitionDown"
-        assert slurm.jobs() == [] or not slurm.ids(world.request(0).job)
-
-    play(World(slurm, root), scenario)
-
-
-def test_more_workers_than_a_partition_can_ever_hold(slurm: Slurm, root: Path) -> None:
-    async def scenario(world: World) -> None:
-        wanted = [world.request(index) for index in range(3)]
-        with pytest.raises(ProviderError) as refused:
-            await world.provider.launch(wanted)
-        assert refused.value.reason == "PartitionTooSmall"
-        assert "holds 2 workers" in str(refused.value) and "3 are wanted" in str(refused.value)
-        assert len(await world.provider.observe(world.swarm)) == 2
-
-    play(World(slurm, root, partition="short", sbatchOptions=["-c4"]), scenario)
-
-
-def test_a_node_without_python_says_what_to_do(slurm: Slurm, root: Path) -> None:
-    async def scenario(world: World) -> None:
-        one = world.request(0)
-        await world.provider.launch([one])
-        ended = await world.ended(one.job, "PythonNotFound")
-        assert "pythonPath" in ended.message
-
-    play(World(slurm, root, pythonPath="/usr/bin/no-python"), scenario)
-
-
-def test_a_login_host_without_slurm_says_so(slurm: Slurm, root: Path) -> None:
-    async def scenario(world: World) -> None:
-        world.login.environment["PATH"] = str(root)
-        for name in ("env", "id"):
-            (root / name).symlink_to(f"/usr/bin/{name}")
-        with pytest.raises(ProviderUnreachable) as away:
-            await world.provider.observe(world.swarm)
-        assert away.value.reason == "SlurmNotFound"
-
-    play(World(slurm, root), scenario)
 
 
 def test_one_look_serves_however_many_workers(slurm: Slurm, root: Path) -> None:

@@ -1,81 +1,20 @@
-"""The controller's store: awaited writes that share commits, and reports of every change."""
+"""SqliteStore: asynchronous use, group commit, trouble with the disk."""
 
 from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from controller.store import group_commit
-from controller.store.base import Change, Conflict, Key, NotFound, Store, StoreUnavailable
+from controller.store.base import Conflict, Key, NotFound, Store, StoreUnavailable
 from controller.store.database import Database
 from controller.store.sqlite import SqliteStore
-from controller.store.wake import WakePipe, poke
-from tests.store.helpers import insist, key, names, project, python, task, until
-
-CREATOR = """
-import sys
-from pathlib import Path
-from controller.store.database import Database
-from tests.store.helpers import task
-
-database = Database(Path(sys.argv[1]))
-database.create(task("theirs"))
-sys.stdin.readline()
-"""
-
-
-@asynccontextmanager
-async def running(path: Path, poll_seconds: float = 60.0) -> AsyncIterator[SqliteStore]:
-    """A started store. It is not to find others' writes by polling unless told to."""
-    with Database(path) as database:
-        store = SqliteStore(database, poll_seconds=poll_seconds)
-        await store.start()
-        try:
-            yield store
-        finally:
-            await store.close()
-
-
-def drive(path: Path, test: Callable[[SqliteStore], Awaitable[None]], **options: Any) -> None:
-    """Run a test inside an event loop, with a time limit."""
-
-    async def main() -> None:
-        async with asyncio.timeout(60), running(path, **options) as store:
-            await test(store)
-
-    asyncio.run(main())
-
-
-def writer_of(store: SqliteStore) -> sqlite3.Connection:
-    assert store._group is not None
-    return store._group._connection
-
-
-def commits_of(store: SqliteStore) -> list[str]:
-    """Collects the commits of the store from here on."""
-    seen: list[str] = []
-
-    def trace(statement: str) -> None:
-        if statement == "COMMIT":
-            seen.append(statement)
-
-    writer_of(store).set_trace_callback(trace)
-    return seen
-
-
-def reports_of(store: SqliteStore) -> list[Change]:
-    """Collects what the store reports."""
-    seen: list[Change] = []
-    store.subscribe(seen.extend)
-    return seen
+from tests.store.driven import commits_of, drive, reports_of, writer_of
+from tests.store.helpers import key, names, project, task
 
 
 def test_it_is_a_store(path: Path) -> None:
@@ -228,154 +167,6 @@ class TestGroupCommit:
         asyncio.run(main())
 
 
-class TestChanges:
-    def test_own_writes_are_reported_once(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            owner = await store.create(project("p"))
-            child = await store.create(task("a", owner=owner))
-            await store.delete(key("p", "Project"))
-            polls: list[str] = []
-            writer_of(store).set_trace_callback(polls.append)
-            await until(lambda: len(polls) >= 5)
-            uids = [obj["metadata"]["uid"] for obj in (owner, child)]
-            assert seen == [
-                Change(key("p", "Project"), uids[0]),
-                Change(key("a"), uids[1]),
-                Change(key("p", "Project"), uids[0], deleted=True),
-                Change(key("a"), uids[1], deleted=True),
-            ]
-
-        drive(path, test, poll_seconds=0.005)
-
-    def test_are_there_when_the_writer_goes_on(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            await store.create(task("a"))
-            assert [change.key for change in seen] == [key("a")]
-
-        drive(path, test)
-
-    def test_come_in_the_event_loop(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            threads: set[int] = set()
-            store.subscribe(lambda changes: threads.add(threading.get_ident()))
-            await store.create(task("a"))
-            with Database(path) as other:
-                other.create(task("b"))
-            await until(lambda: len(store.list("Task")) == 2)
-            assert threads == {threading.get_ident()}
-
-        drive(path, test)
-
-    def test_others_writes_are_found_by_polling(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            path.with_name("wake").unlink()
-            with Database(path) as other:
-                made = other.create(task("b"))
-            await until(lambda: bool(seen))
-            assert seen == [Change(key("b"), made["metadata"]["uid"])]
-
-        drive(path, test, poll_seconds=0.01)
-
-    def test_others_writes_are_seen_at_once_by_the_hint(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            process = python(CREATOR, path)
-            try:
-                await until(lambda: bool(seen), 30)  # far less than a poll
-                assert [change.key for change in seen] == [key("theirs")]
-            finally:
-                process.communicate("\n", timeout=30)
-
-        drive(path, test)
-
-    def test_mixed_with_own_writes_all_are_reported_once(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            expected = set()
-
-            def others() -> None:
-                with Database(path) as other:
-                    for number in range(60):
-                        other.create(task(f"theirs-{number}"))
-
-            theirs = asyncio.get_running_loop().run_in_executor(None, others)
-            for number in range(60):
-                await asyncio.gather(*[store.create(task(f"{name}-{number}")) for name in "xyz"])
-            await theirs
-            expected = {obj["metadata"]["name"] for obj in store.list("Task")}
-            assert len(expected) == 240
-            await until(lambda: len(seen) >= 240)
-            assert len(seen) == 240
-            assert {change.key.name for change in seen} == expected
-
-        drive(path, test, poll_seconds=0.005)
-
-    def test_a_failing_subscriber_is_logged(
-        self, path: Path, caplog: pytest.LogCaptureFixture
-    ) -> None:
-        async def test(store: SqliteStore) -> None:
-            def broken(changes: Iterable[Change]) -> None:
-                raise ZeroDivisionError
-
-            store.subscribe(broken)
-            seen = reports_of(store)
-            await store.create(task("a"))
-            assert len(seen) == 1
-
-        drive(path, test)
-        assert "a subscriber failed" in caplog.text
-
-    def test_only_what_comes_after_the_start(self, path: Path) -> None:
-        with Database(path) as database:
-            database.create(task("before"))
-
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            await store.create(task("after"))
-            assert [change.key.name for change in seen] == ["after"]
-
-        drive(path, test)
-
-
-class TestEvents:
-    def test_are_written_with_the_next_commit(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            commits = commits_of(store)
-            for _ in range(10):
-                store.record_event(key("a"), "Normal", "Launched", "worker 0")
-            await store.create(task("a"))
-            assert [(event.reason, event.count) for event in store._database.events(key("a"))] == [
-                ("Launched", 10)
-            ]
-            assert len(commits) == 1
-
-        drive(path, test)
-
-    def test_are_written_soon_without_one(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            commits = commits_of(store)
-            seen = reports_of(store)
-            for number in range(3):
-                store.record_event(key("a"), "Normal", "Launched", f"worker {number}")
-            assert store._database.events() == []
-            await until(lambda: len(store._database.events(namespace="default")) == 3)
-            assert len(commits) == 1
-            assert seen == []
-
-        drive(path, test)
-
-    def test_are_written_before_the_end(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            store.record_event(key("a"), "Normal", "Stopped", "bye")
-
-        drive(path, test)
-        with Database(path) as database:
-            assert [event.reason for event in database.events()] == ["Stopped"]
-
-
 class TestTrouble:
     def test_a_full_disk_in_a_batch(self, path: Path) -> None:
         async def test(store: SqliteStore) -> None:
@@ -455,43 +246,3 @@ class TestTrouble:
             assert store.list("Task") == []
 
         drive(path, test)
-
-
-class TestIdle:
-    def test_it_writes_nothing(self, path: Path) -> None:
-        async def test(store: SqliteStore) -> None:
-            await store.create(task("a"))
-            statements: list[str] = []
-            writer_of(store).set_trace_callback(statements.append)
-            await until(lambda: len(statements) >= 20)
-            assert set(statements) == {"PRAGMA data_version"}
-
-        drive(path, test, poll_seconds=0.002)
-
-
-class TestWake:
-    def test_pokes_are_folded(self, tmp_path: Path) -> None:
-        pipe = WakePipe(tmp_path)
-        try:
-            for _ in range(70_000):
-                poke(tmp_path)  # never blocks, though the pipe is full
-            pipe.drain()
-            pipe.drain()
-        finally:
-            pipe.close()
-        poke(tmp_path)  # nobody listens
-
-    def test_a_file_of_that_name_is_no_pipe(self, path: Path) -> None:
-        path.parent.mkdir()
-        path.with_name("wake").write_text("mine")
-
-        async def test(store: SqliteStore) -> None:
-            seen = reports_of(store)
-            with Database(path) as other:
-                insist_on = other.create(task("a"))
-                insist(other, "a", lambda obj: obj["spec"].update(n=1))
-            await until(lambda: bool(seen))
-            assert seen[0].uid == insist_on["metadata"]["uid"]
-
-        drive(path, test, poll_seconds=0.01)
-        assert path.with_name("wake").read_text() == "mine"
