@@ -4,7 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 CODEX := @openai/codex@0.169.0
 
-.PHONY: setup dev quickstart check lint test soak bench clean help
+# Tests of whole processes wait for most of their time: more of them than processors run at once.
+TESTERS ?= 4
+
+.PHONY: setup dev quickstart check lint test pytest soak bench clean help
 
 help:  ## show the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -44,8 +47,10 @@ lint: dev
 check: lint  ## lint, types and unit tests, under a minute
 	$(BIN)/pytest -q -n 2 -m "not e2e and not cluster and not soak" tests/domain tests/resources
 
-test: lint  ## everything but the soak tests
-	$(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder -r fEsR -m "not soak"
+test: lint pytest  ## everything but the soak tests
+
+pytest: dev
+	$(BIN)/pytest -q -n $(TESTERS) --dist loadfile --no-loadscope-reorder -r fEsR -m "not soak"
 
 soak: dev  ## random kills for minutes
 	$(BIN)/pytest -q -m soak --timeout=1800

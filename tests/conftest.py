@@ -6,9 +6,25 @@ import os
 
 import pytest
 
-FIRST = "tests/cluster/test_faults_cluster.py"
-"""A server of an old version in front of a newer one that serves CRDs begins to see to CRDs too
-after some minutes, and lets go of deleted ones that still have objects."""
+FIRST = (
+    # A server of an old version in front of a newer one that serves CRDs begins to see to CRDs too
+    # after some minutes, and lets go of deleted ones that still have objects.
+    "tests/cluster/test_faults_cluster.py",
+    # Minutes or nearly so: begun late, one of them would be all that runs at the end.
+    "tests/faults/test_controller_killed.py",
+    "tests/carrying/test_projects.py",
+    "tests/on_slurm/test_faults_contact.py",
+    "tests/on_slurm/test_faults_jobs.py",
+    "tests/on_slurm/test_bad_input.py",
+    "tests/cluster/test_faults_api.py",
+    "tests/reconcile/test_crashes.py",
+    "tests/on_slurm/test_faults_killed.py",
+    "tests/cluster/test_parity.py",
+    "tests/cluster/test_faults_killed.py",
+    "tests/cluster/test_faults_two.py",
+    "tests/remote/test_tools.py",
+)
+"""Files whose tests come before all others, in this order."""
 
 ELSEWHERE = (
     "tests/carrying/",
@@ -20,12 +36,13 @@ ELSEWHERE = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """That file's tests come first, all others stay where they are.
+    """Those files' tests come first, all others stay where they are.
 
     In CI a test of whole processes that fails is run once more, and named in the summary: a machine
     that stands still for seconds fails one in thousands. So is one with a real sshd or Slurm.
     """
-    items.sort(key=lambda item: not item.nodeid.startswith(FIRST))
+    ranks = {name: rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.partition("::")[0], len(FIRST)))
     if os.environ.get("CI"):
         for item in items:
             whole = any(item.get_closest_marker(name) for name in ("e2e", "cluster"))
