@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.errors import INTERRUPTED, TIMED_OUT, UNAVAILABLE, USAGE, CliError
+from cli.confirming import confirm
+from cli.errors import TIMED_OUT, UNAVAILABLE, CliError
 from cli.options import duration
 from cli.session import session, verb
 from controller.store.base import Key, NotFound
@@ -117,7 +118,7 @@ def stop_all(*, yes: bool, all_namespaces: bool, force: bool, timeout: float) ->
         return
     names = ", ".join(key.name if space else f"{key.namespace}/{key.name}" for key in keys)
     if not yes:
-        _confirm(f"Delete {len(keys)} swarm(s) ({names}) and end their workers?")
+        confirm(f"Delete {len(keys)} swarm(s) ({names}) and end their workers?")
     with closing(client.watch()) as watch:
         for key in keys:
             try:
@@ -136,20 +137,6 @@ def stop_all(*, yes: bool, all_namespaces: bool, force: bool, timeout: float) ->
                 )
             watch.wait(0.5)
     click.echo(f"{len(keys)} swarm(s) deleted, all workers have ended")
-
-
-def _confirm(question: str) -> None:
-    """Raises: CliError, or Exit with 130, where the answer is not yes."""
-    try:
-        sure = click.confirm(question)
-    except click.Abort:
-        if sys.stdin.isatty():
-            raise
-        click.echo(err=True)
-        raise CliError("nobody is there to answer; -y deletes without asking", USAGE) from None
-    if not sure:
-        click.echo("nothing was deleted", err=True)
-        raise click.exceptions.Exit(INTERRUPTED)
 
 
 def _swarms(client: Client, namespace: str | None) -> list[Key]:

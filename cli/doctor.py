@@ -16,17 +16,55 @@ if TYPE_CHECKING:
 
 
 @verb("doctor")
-def doctor() -> None:
+@click.option("--aws", is_flag=True, help="What there is on EC2, and what no swarm owns any more.")
+@click.option(
+    "--region",
+    "regions",
+    multiple=True,
+    metavar="REGION",
+    help="With --aws: look there. Default: wherever this home has or had machines.",
+)
+@click.option("--endpoint-url", metavar="URL", help="With --region: another endpoint of AWS's API.")
+@click.option("--remove", is_flag=True, help="With --aws: end what is left over, after a question.")
+@click.option(
+    "--volumes",
+    is_flag=True,
+    help="With --remove: volumes too that were kept on purpose or may hold work.",
+)
+@click.option("-y", "--yes", is_flag=True, help="With --remove: do not ask.")
+def doctor(
+    *,
+    aws: bool,
+    regions: tuple[str, ...],
+    endpoint_url: str | None,
+    remove: bool,
+    volumes: bool,
+    yes: bool,
+) -> None:
     """Check Python, git, the home, the controller, disk space and left-over workers; in a cluster
-    the server, its kinds, your rights, the controller and whether transcripts can be read.
+    the server, its kinds, your rights, the controller and whether transcripts can be read. With
+    --aws: what Codeswarm has on EC2.
 
-    Exits with 1 when something fails that Codeswarm cannot do without.
+    Exits with 1 when something fails that Codeswarm cannot do without, or something is left over.
 
     \b
     Examples:
       codeswarm doctor
       codeswarm doctor --context team -n agents
+      codeswarm doctor --aws --region eu-central-1
+      codeswarm doctor --aws --remove
     """
+    if not aws and (regions or endpoint_url or remove or volumes or yes):
+        raise click.UsageError("--region, --endpoint-url, --remove, --volumes, --yes go with --aws")
+    if endpoint_url and not regions:
+        raise click.UsageError("--endpoint-url goes with --region")
+    if (volumes or yes) and not remove:
+        raise click.UsageError("--volumes and --yes go with --remove")
+    if aws:
+        from cli import doctor_aws
+
+        doctor_aws.run(session(), doctor_aws.Wanted(regions, endpoint_url, remove, volumes, yes))
+        return
     failed = False
     for check in _checks():
         failed = failed or check.level == "FAIL"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -68,6 +69,19 @@ class Controller:
             text = "not known: its Lease may not be read with these rights"
             return ControllerState(True, text)
         return ControllerState(False, found or _none(), remedy(self._server.place.context))
+
+    def identities(self) -> frozenset[str]:
+        """By which names its home may have marked machines elsewhere: the uids of its namespace
+        and of its Lease; those that may be read.
+
+        Raises: StoreUnavailable.
+        """
+        found = set()
+        for space in dict.fromkeys(self._namespaces()):
+            for path in (f"/api/v1/namespaces/{space}", path_of("Lease", space, LEASE)):
+                with suppress(NotFound, Forbidden):
+                    found.add(str(self._server.request("GET", path)["metadata"]["uid"]))
+        return frozenset(found)
 
     def _namespaces(self) -> Iterator[str]:
         """Where its Lease may be, the likeliest first."""

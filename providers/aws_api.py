@@ -11,22 +11,11 @@ from typing import Any
 
 from providers import aws_parse as parse
 from providers.aws_errors import THROTTLED, code_of
+from providers.aws_requests import kept_disks, launch_request
 from providers.aws_session import LIMITS, AwsSession, Clients, Limits
-from providers.aws_values import (
-    HOME_TAG,
-    HOST_KEY_TAG,
-    PREFIX,
-    UID_TAG,
-    WISH_TAG,
-    Api,
-    Instance,
-    Volume,
-    Wish,
-)
+from providers.aws_values import UID_TAG, Api, Instance, Volume, Wish
 from providers.base import ProviderError
 
-ROOT_OF_TAG = f"{PREFIX}root-volume"
-"""On root volumes, with the swarm's uid: they are no swarm's shared volume."""
 FILTER_VALUES = 200
 """EC2 takes no more values for a filter."""
 PAGE = 500
@@ -74,26 +63,19 @@ class Boto:
 
     async def instances(self, uids: Collection[str]) -> list[Instance]:
         """All instances of swarms, by their tag; those that ended lately too."""
-        return await self.instances_tagged(UID_TAG, uids)
+        return _instances(await self._listed("describe_instances", f"tag:{UID_TAG}", uids))
 
     async def volumes(self, uids: Collection[str]) -> list[Volume]:
         """All volumes of swarms, by their tag."""
-        return await self.volumes_tagged(UID_TAG, uids)
+        return _volumes(await self._listed("describe_volumes", f"tag:{UID_TAG}", uids))
 
-    async def instances_tagged(self, key: str, values: Collection[str]) -> list[Instance]:
-        """All instances whose tag has one of these values. Raises: ProviderUnreachable."""
-        found = await self._listed("describe_instances", "DescribeInstances", key, values)
-        return [
-            parse.instance(one)
-            for page in found
-            for group in page.get("Reservations") or ()
-            for one in group.get("Instances") or ()
-        ]
+    async def instances_having(self, key: str) -> list[Instance]:
+        """All instances that have a tag, whatever its value. Raises: ProviderUnreachable."""
+        return _instances(await self._listed("describe_instances", "tag-key", [key]))
 
-    async def volumes_tagged(self, key: str, values: Collection[str]) -> list[Volume]:
-        """All volumes whose tag has one of these values. Raises: ProviderUnreachable."""
-        found = await self._listed("describe_volumes", "DescribeVolumes", key, values)
-        return [parse.volume(one) for page in found for one in page.get("Volumes") or ()]
+    async def volumes_having(self, key: str) -> list[Volume]:
+        """All volumes that have a tag, whatever its value. Raises: ProviderUnreachable."""
+        return _volumes(await self._listed("describe_volumes", "tag-key", [key]))
 
     async def run(
         self,
@@ -257,7 +239,7 @@ class Boto:
                     told = client("ec2").describe_images(ImageIds=[ami])
                 except Exception:
                     return None  # RunInstances itself says what is wrong
-                return _kept_disks(told.get("Images") or ())
+                return kept_disks(told.get("Images") or ())
 
             found = await self.session.ask("DescribeImages", work)
             if found is None:
@@ -266,8 +248,10 @@ class Boto:
         return self._mappings[ami]
 
     async def _listed(
-        self, method: str, action: str, key: str, values: Collection[str]
+        self, method: str, name: str, values: Collection[str]
     ) -> list[dict[str, Any]]:
+        """The pages of a list, filtered."""
+
         def work(client: Clients) -> list[dict[str, Any]]:
             pages: list[dict[str, Any]] = []
             for some in chunks(sorted(set(values)), FILTER_VALUES):
@@ -275,20 +259,21 @@ class Boto:
                     client("ec2")
                     .get_paginator(method)
                     .paginate(
-                        Filters=[{"Name": f"tag:{key}", "Values": some}],
+                        Filters=[{"Name": name, "Values": some}],
                         PaginationConfig={"PageSize": PAGE},
                     )
                 )
             return pages
 
-        return await self.session.ask(action, work) if values else []
+        return await self.session.ask(_action(method), work) if values else []
 
     async def _change(self, method: str, fine: Collection[str] = (), **request: Any) -> None:
         """Send a request that may be sent twice; the reasons in ``fine`` are no failures."""
-        action = "".join(word.capitalize() for word in method.split("_"))
         try:
             await self.session.ask(
-                action, lambda client: getattr(client("ec2"), method)(**request), effect=True
+                _action(method),
+                lambda client: getattr(client("ec2"), method)(**request),
+                effect=True,
             )
         except ProviderError as error:
             if error.reason not in fine:
@@ -314,16 +299,24 @@ class Clouds:
     Args:
         limits: of each call.
         may: as ``AwsSession`` has it.
+        seen: told of each, when it is first asked for.
     """
 
-    def __init__(self, limits: Limits = LIMITS, may: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        limits: Limits = LIMITS,
+        may: Callable[[], None] = lambda: None,
+        seen: Callable[[Api], None] = lambda _: None,
+    ) -> None:
         self._limits = limits
         self._may = may
+        self._seen = seen
         self._by_api: dict[Api, Boto] = {}
 
     def of(self, api: Api) -> Boto:
         """The one of a region and endpoint; nothing is sent or imported yet."""
         if api not in self._by_api:
+            self._seen(api)
             self._by_api[api] = Boto(api, self._limits, self._may)
         return self._by_api[api]
 
@@ -338,94 +331,22 @@ class Clouds:
             await one.close()
 
 
-def launch_request(
-    wish: Wish,
-    count: int,
-    *,
-    token: str,
-    tags: Mapping[str, str],
-    user_data: str,
-    zone: str | None,
-) -> dict[str, Any]:
-    """What RunInstances is asked. Pure.
-
-    Instances that are reached at public addresses are asked one for; those that are reached at
-    private ones have what their subnet gives them.  For spot instances EC2 itself says what a
-    shutdown does: it ends them.
-    """
-    request: dict[str, Any] = {
-        "ImageId": wish.ami,
-        "InstanceType": wish.instance_type,
-        "MinCount": 1,
-        "MaxCount": count,
-        "ClientToken": token,
-        "UserData": user_data,
-        "MetadataOptions": {
-            "HttpEndpoint": "enabled",
-            "HttpTokens": "required",
-            "HttpPutResponseHopLimit": 1,
-            "InstanceMetadataTags": "disabled",
-        },
-        "TagSpecifications": [
-            {"ResourceType": kind, "Tags": parse.as_tags(some)}
-            for kind, some in (("instance", tags), ("volume", root_tags(tags)))
-            if some
-        ],
-    }
-    if wish.spot:
-        request["InstanceMarketOptions"] = {
-            "MarketType": "spot",
-            "SpotOptions": {
-                "SpotInstanceType": "one-time",
-                "InstanceInterruptionBehavior": "terminate",
-            },
-        }
-    else:
-        request["InstanceInitiatedShutdownBehavior"] = "terminate"
-    if wish.key_name:
-        request["KeyName"] = wish.key_name
-    if wish.profile:
-        kind = "Arn" if wish.profile.startswith("arn:") else "Name"
-        request["IamInstanceProfile"] = {kind: wish.profile}
-    if zone:
-        request["Placement"] = {"AvailabilityZone": zone}
-    if wish.subnet and not wish.private_ip:
-        interface: dict[str, Any] = {
-            "DeviceIndex": 0,
-            "SubnetId": wish.subnet,
-            "AssociatePublicIpAddress": True,
-            "DeleteOnTermination": True,
-        }
-        if wish.groups:
-            interface["Groups"] = list(wish.groups)
-        request["NetworkInterfaces"] = [interface]
-        return request
-    if wish.subnet:
-        request["SubnetId"] = wish.subnet
-    if wish.groups:
-        request["SecurityGroupIds"] = list(wish.groups)
-    return request
+def _action(method: str) -> str:
+    """EC2's name of what boto3 calls ``describe_instances``."""
+    return "".join(word.capitalize() for word in method.split("_"))
 
 
-def root_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    """The tags of an instance's own disks: whose they are, but not a swarm's shared volume's."""
-    ours = {HOST_KEY_TAG, WISH_TAG, UID_TAG}
-    made = {key: value for key, value in tags.items() if key not in ours}
-    if HOME_TAG in tags and UID_TAG in tags:
-        made[ROOT_OF_TAG] = tags[UID_TAG]
-    return made
+def _instances(pages: Collection[Mapping[str, Any]]) -> list[Instance]:
+    return [
+        parse.instance(one)
+        for page in pages
+        for group in page.get("Reservations") or ()
+        for one in group.get("Instances") or ()
+    ]
 
 
-def _kept_disks(images: Collection[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    made = []
-    for image in images:
-        for one in image.get("BlockDeviceMappings") or ():
-            disk = one.get("Ebs") or {}
-            if one.get("DeviceName") and disk.get("DeleteOnTermination") is False:
-                same = {key: disk[key] for key in ("VolumeSize",) if key in disk}
-                changed = {"DeleteOnTermination": True, **same}
-                made.append({"DeviceName": one["DeviceName"], "Ebs": changed})
-    return made
+def _volumes(pages: Collection[Mapping[str, Any]]) -> list[Volume]:
+    return [parse.volume(one) for page in pages for one in page.get("Volumes") or ()]
 
 
 def _with_known(ids: list[str], call: Callable[[list[str]], object]) -> None:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from providers.aws_codes import RULES
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
 
 FIELD = "spec.provider.aws"
@@ -29,21 +30,6 @@ class Asked:
     """Whether it changes anything."""
     sent: int = 1
     """How many requests went out for it, retries too."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Rule:
-    """What one kind of refusal means."""
-
-    codes: str
-    """A regular expression that matches a whole code."""
-    reason: str
-    what: str
-    """What to do."""
-    field: str = ""
-    """Below ``spec.provider.aws``."""
-    words: str = ""
-    """A regular expression that must be found in what was said, where the code does not tell."""
 
 
 CREDENTIALS_MISSING = "CredentialsMissing"
@@ -73,232 +59,6 @@ _BROKEN = re.compile(
 _DENIED = re.compile(r"UnauthorizedOperation|AccessDenied(?:Exception)?|Client\.Unauthorized\w*")
 _AUTHORITY = re.compile(r"perform: ([a-z0-9-]+:\w+)")
 _ENCODED = re.compile(r"\s*Encoded authorization failure message: \S+")
-
-_RULES: tuple[_Rule, ...] = (
-    _Rule(
-        r"InvalidAMIID\.\w+|InvalidAMIName\.\w+",
-        "ImageNotFound",
-        "give the id of a machine image that is available in this region and may be launched by "
-        "this account (`aws ec2 describe-images --image-ids ID`)",
-        "amiId",
-    ),
-    _Rule(
-        r"InvalidSubnetID\.\w+|InvalidSubnet\.\w+|InvalidSubnet",
-        "SubnetNotFound",
-        "give the id of a subnet of this region and account (`aws ec2 describe-subnets`)",
-        "subnetId",
-    ),
-    _Rule(
-        r"InsufficientFreeAddressesInSubnet|PrivateIpAddressLimitExceeded",
-        "SubnetFull",
-        "the subnet has no more free addresses: give a larger one, or fewer instances",
-        "subnetId",
-    ),
-    _Rule(
-        r"InvalidParameter\w*",
-        "SecurityGroupMismatch",
-        "give security groups of the subnet's own VPC",
-        "securityGroupIds",
-        words=r"belong to different networks|security group.{0,80}(?:vpc|network)",
-    ),
-    _Rule(
-        r"InvalidGroup\w*\.\w+|InvalidSecurityGroupID\.\w+|InvalidSecurityGroup\.\w+",
-        "SecurityGroupNotFound",
-        "give ids of security groups of this region (`aws ec2 describe-security-groups`)",
-        "securityGroupIds",
-    ),
-    _Rule(
-        r"SecurityGroupsPer(?:Instance|Interface)LimitExceeded|SecurityGroupLimitExceeded",
-        "QuotaExceeded",
-        "give fewer security groups",
-        "securityGroupIds",
-    ),
-    _Rule(
-        r"InvalidKeyPair\.\w+|InvalidKey\.\w+",
-        "KeyPairNotFound",
-        "give the name of a key pair of this region (`aws ec2 describe-key-pairs`), or leave it "
-        "out if the image lets the key in by itself",
-        "keyName",
-    ),
-    _Rule(
-        r"InvalidIamInstanceProfile\w*(?:\.\w+)?|NoSuchEntity",
-        "InstanceProfileNotFound",
-        "give the name or ARN of an instance profile of this account",
-        "iamInstanceProfile",
-    ),
-    _Rule(
-        r"InvalidParameter\w*",
-        "InstanceProfileNotFound",
-        "give the name or ARN of an instance profile of this account "
-        "(`aws iam list-instance-profiles`); a role is not one",
-        "iamInstanceProfile",
-        words=r"iam instance profile|iamInstanceProfile",
-    ),
-    _Rule(
-        r"InvalidInstanceType(?:\.\w+)?",
-        "InstanceTypeNotFound",
-        "give an instance type of this region (`aws ec2 describe-instance-types`)",
-        "instanceType",
-    ),
-    _Rule(
-        r"InvalidParameter\w*",
-        "InstanceTypeNotFound",
-        "give an instance type of this region (`aws ec2 describe-instance-types`)",
-        "instanceType",
-        words=r"instance.?types?\b.{0,60}(?:invalid|exist|valid value)"
-        r"|(?:invalid|following).{0,40}instance.?type|'InstanceType'",
-    ),
-    _Rule(
-        r"InvalidParameter\w*|Unsupported\w*|InvalidRequest",
-        "ArchitectureMismatch",
-        "give an image for the instance type's processor, or another instance type",
-        "amiId",
-        words=r"architecture",
-    ),
-    _Rule(
-        r"InvalidParameter\w*|InvalidAvailabilityZone|InvalidZone\.\w+",
-        "ZoneNotFound",
-        "give a zone of this region that is the subnet's (`aws ec2 describe-availability-zones`), "
-        "or leave it out",
-        "availabilityZone",
-        words=r"availability.?zone",
-    ),
-    _Rule(
-        r"Unsupported",
-        "InstanceTypeNotOffered",
-        "give another instance type, or another zone (subnetId, availabilityZone): "
-        "`aws ec2 describe-instance-type-offerings --location-type availability-zone` tells",
-        "instanceType",
-    ),
-    _Rule(
-        r"InsufficientInstanceCapacity|InsufficientHostCapacity|InsufficientCapacity"
-        r"|SpotCapacityNotAvailable|NoAvailableCapacity",
-        "InsufficientInstanceCapacity",
-        "AWS has no such machines left there at present; it is tried again. Another instance type "
-        "or zone may have some",
-        "instanceType",
-    ),
-    _Rule(
-        r"InstanceLimitExceeded|VcpuLimitExceeded|MaxSpotInstanceCountExceeded"
-        r"|SpotInstanceCountExceeded|InsufficientReservedInstanceCapacity",
-        "QuotaExceeded",
-        "end other instances, set fewer replicas, or ask for a higher quota (Service Quotas, "
-        "Amazon EC2: running On-Demand or Spot instances, in vCPUs)",
-        "instanceType",
-    ),
-    _Rule(
-        r"SpotMaxPriceTooLow|InvalidSpotPrice\w*",
-        "SpotUnavailable",
-        "spot instances cost more than may be paid at present; it is tried again. Set spot: false "
-        "for on-demand ones",
-        "spot",
-    ),
-    _Rule(
-        r"VolumeLimitExceeded|MaxIOPSLimitExceeded|VolumeIOPSLimit|VolumeStorageLimitExceeded"
-        r"|ActiveVolumeLimitExceeded",
-        "VolumeQuotaExceeded",
-        "delete volumes, ask for less, or ask for a higher quota (Service Quotas, Amazon EBS)",
-        "volume",
-    ),
-    _Rule(
-        r"AttachmentLimitExceeded",
-        "AttachmentRefused",
-        "the machine bears no more volumes",
-        "instanceType",
-    ),
-    _Rule(
-        r"InsufficientVolumeCapacity",
-        "InsufficientVolumeCapacity",
-        "AWS has no room for such a volume in the zone at present; it is tried again",
-        "volume",
-    ),
-    _Rule(
-        r"UnknownVolumeType|InvalidVolume\.ZoneMismatch|InvalidIOPS\w*",
-        "VolumeInvalid",
-        "give size, type, iops and throughput that go together",
-        "volume",
-    ),
-    _Rule(
-        r"InvalidParameter\w*",
-        "DeviceNameInvalid",
-        "give a device name that is free on the image: /dev/sdf to /dev/sdp",
-        "deviceName",
-        words=r"unixDevice|attachment point|device name|for parameter device",
-    ),
-    _Rule(r"InvalidDevice\.\w+|InvalidBlockDeviceMapping", "DeviceNameInvalid",
-          "give a device name that is free on the image: /dev/sdf to /dev/sdp", "deviceName"),
-    _Rule(
-        r"InvalidParameter\w*|VolumeTypeNotAvailableInZone",
-        "VolumeInvalid",
-        "give size, type, iops and throughput that go together",
-        "volume",
-        words=r"volume|\biops\b|throughput|gib\b",
-    ),
-    _Rule(r"InvalidVolume\.\w+|InvalidVolumeID\.\w+", "VolumeNotFound", "it is gone, or not ours"),
-    _Rule(r"VolumeInUse", "VolumeInUse", "the volume is attached to another machine"),
-    _Rule(r"InvalidAttachment\.\w+", "NotAttached", "the volume is not attached there"),
-    _Rule(
-        r"InvalidInstanceID\.\w+|InvalidInstanceID|InvalidInstance\.\w+",
-        "InstanceNotFound",
-        "it is gone, or AWS does not show it yet",
-    ),
-    _Rule(
-        r"IncorrectState|IncorrectInstanceState|InvalidState\w*|VolumeNotAvailable\w*",
-        "IncorrectState",
-        "it is tried again when its state has changed",
-    ),
-    _Rule(
-        r"IdempotentParameterMismatch",
-        "IdempotentParameterMismatch",
-        "another request with this token was sent before; its instances are looked for by tags",
-    ),
-    _Rule(
-        r"IdempotentInstanceTerminated",
-        "IdempotentInstanceTerminated",
-        "the instances of this request have ended already; it is made anew",
-    ),
-    _Rule(
-        r"VPCIdNotSpecified|DefaultVpcDoesNotExist|MissingInput",
-        "SubnetMissing",
-        "this region has no default VPC: give a subnet",
-        "subnetId",
-    ),
-    _Rule(
-        r"OperationNotPermitted|UnsupportedOperation",
-        "OperationNotPermitted",
-        "take off what protects it (termination or stop protection), or end it by hand",
-    ),
-    _Rule(
-        r"OptInRequired|RegionDisabledException|InvalidRegion\w*",
-        "RegionNotEnabled",
-        "enable the region for this account, subscribe to the image in the AWS Marketplace if "
-        "that is what it asks for, or give another region",
-        "region",
-    ),
-    _Rule(
-        r"PendingVerification|Blocked|AccountDisabled|DisabledAccount|SubscriptionRequired\w*",
-        "AccountNotReady",
-        "AWS holds this account back: what it says there must be settled with AWS",
-    ),
-    _Rule(
-        r"TagLimitExceeded|InvalidTagKey\.\w+|TagPolicyViolation",
-        "TagsInvalid",
-        "give tags that AWS and your organisation's tag policies accept, 50 at most with ours",
-        "tags",
-    ),
-    _Rule(
-        r"InvalidParameter\w*",
-        "TagsInvalid",
-        "give tags that AWS accepts",
-        "tags",
-        words=r"\btags?\b",
-    ),
-    _Rule(
-        r"InvalidUserData\.\w+|RequestEntityTooLarge|\w*KmsKey\w*|InvalidKMSKey\.\w+",
-        "LaunchRefused",
-        "the account's settings for EC2 do not allow it",
-    ),
-)  # fmt: skip
 
 
 def said(text: str) -> str:
@@ -403,7 +163,7 @@ def _refused(code: str, head: str, words: str, asked: Asked) -> ProviderError:
             "PermissionDenied",
             f"{head}: allow {action} to the controller's credentials (docs/aws.md has the policy)",
         )
-    for rule in _RULES:
+    for rule in RULES:
         if re.fullmatch(rule.codes, code) and (
             not rule.words or re.search(rule.words, words, re.IGNORECASE)
         ):

@@ -93,7 +93,7 @@ class Preflight:
 
 async def look(cloud: Boto, wish: Wish) -> check.Facts:
     """Look everything up. Raises: ProviderUnreachable, ProviderError (``RegionNotFound``)."""
-    await _caller(cloud)
+    await caller(cloud)
     try:
         return await _all(cloud, wish)
     except* ProviderError as several:
@@ -158,8 +158,11 @@ async def _quietly(
         return None
 
 
-async def _caller(cloud: Boto) -> None:
-    """Are the credentials good, and is the region there?"""
+async def caller(cloud: Boto) -> None:
+    """Are the credentials good, and is the region there? ``cloud.account`` is known then.
+
+    Raises: ProviderUnreachable, ProviderError (``RegionNotFound``).
+    """
     try:
         told = await cloud.session.raw(lambda client: client("sts").get_caller_identity())
         cloud.account = str(told.get("Account") or "")

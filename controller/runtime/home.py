@@ -84,6 +84,11 @@ class Home:
         return self.root / "wake"
 
     @property
+    def aws_places(self) -> Path:
+        """Regions and endpoints in which this home ever had machines."""
+        return self.root / "aws-places.jsonl"
+
+    @property
     def identity(self) -> str:
         """Which home this is, for what it leaves elsewhere (tags of machines); made when first
         asked for, and then the same for ever.

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from providers.aws_api import ROOT_OF_TAG, Boto, launch_request
+from providers.aws_api import Boto
 from providers.aws_parse import ended_at
+from providers.aws_requests import ROOT_OF_TAG, launch_request
 from providers.aws_session import Limits
 from providers.aws_values import Api, Wish
 from providers.base import OutcomeUnknown, ProviderError, ProviderUnreachable
