@@ -24,7 +24,8 @@ from typing import Any
 from tests.cloud.ec2 import World
 from tests.cloud.image import configure_ssh, make_image
 from tests.cloud.loops import Loop
-from tests.cloud.machine import Machine
+from tests.cloud.machine import Machine, send
+from tests.cloud.nfs import Nfs
 from tests.cloud.userdata import UserData, read_user_data
 
 _GIB = 1 << 30
@@ -47,9 +48,7 @@ class Machines:
         self._metadata = metadata
         self._machines: dict[str, Machine] = {}
         self._volumes: dict[str, Loop] = {}
-        self._clients: list[tuple[str, str, int, str]] = []
-        """Mounts by NFS: client, server, device, folder."""
-        self._closed_ports = False
+        self._nfs = Nfs(lambda: list(self._machines.values()))
         self._boxes = path / "boxes"
         for folder in (self._boxes, path / "consoles", path / "volumes"):
             folder.mkdir(exist_ok=True)
@@ -78,7 +77,7 @@ class Machines:
         machine = self._machines.get(instance_id)
         if machine is not None:
             machine.kill()
-            self._later(self._hang_clients, instance_id)
+            self._later(self._nfs.lost, instance_id)
 
     def alive(self, instance_id: str) -> bool:
         """Whether anything of a machine is still there."""
@@ -147,8 +146,8 @@ class Machines:
 
     def cut(self, instance_id: str) -> int:
         """Kill the connections of a machine's sshd. Returns: how many processes of it."""
-        servers = self._sshd(self._machines[instance_id])[1]
-        _send(servers, signal.SIGKILL)
+        servers = self._machines[instance_id].sshd()[1]
+        send(servers, signal.SIGKILL)
         return len(servers)
 
     def refuse_ssh(self, instance_id: str, seconds: float) -> None:
@@ -156,24 +155,26 @@ class Machines:
         machine = self._machines[instance_id]
         gate = machine.inside("/run/refuse-ssh")
         gate.touch()
-        _send(self._sshd(machine)[0], signal.SIGKILL)
+        send(machine.sshd()[0], signal.SIGKILL)
         timer = threading.Timer(seconds, lambda: gate.unlink(missing_ok=True))
         timer.daemon = True
         timer.start()
 
     def freeze(self, instance_id: str) -> None:
         """Let a machine stand still: its connections stay, and nobody answers."""
-        _send(self._machines[instance_id].processes(), signal.SIGSTOP)
+        self._machines[instance_id].freeze()
+        self._nfs.lost(instance_id)
 
     def thaw(self, instance_id: str) -> None:
         """Let a machine go on."""
-        _send(self._machines[instance_id].processes(), signal.SIGCONT)
+        self._machines[instance_id].thaw()
+        self._nfs.back(instance_id)
 
     def crash(self, instance_id: str) -> None:
         """Let a machine end of which EC2 does not know why, as after ``poweroff``."""
         machine = self._machines[instance_id]
         machine.fall()
-        self._later(self._hang_clients, instance_id)
+        self._later(self._nfs.lost, instance_id)
 
     def interrupt_spot(self, instance_id: str, notice_seconds: float) -> None:
         """Announce the end of a spot instance in its metadata, and end it when the time comes."""
@@ -192,7 +193,7 @@ class Machines:
 
     def block_nfs(self, on: bool) -> None:
         """Let no machine reach TCP port 2049 of another, as a security group may."""
-        self._closed_ports = on
+        self._nfs.blocked = on
 
     def grow_volume(self, volume_id: str, gib: int) -> None:
         """Make a volume's device larger, as ModifyVolume does."""
@@ -202,39 +203,16 @@ class Machines:
 
     def asked(self, instance_id: str, what: str, values: dict[str, str]) -> dict[str, Any]:
         """What a stand-in on a machine asks for."""
+        machine = self._machines[instance_id]
         if what == "nfs":
-            return self._export(instance_id, values["server"], values["path"])
+            return self._nfs.export(machine, values["server"], values["path"])
         if what == "mounted":
-            server = self._by_address(values["server"])
-            mounts = self._machines[instance_id].mounts()
-            where = {folder: device for device, folder in mounts}
-            if server is not None and values["path"] in where:
-                device = where[values["path"]]
-                self._clients.append((instance_id, server.id, device, values["path"]))
+            self._nfs.mounted(machine, values["server"], values["path"])
+        if what == "exported":
+            self._nfs.back(instance_id)
         if what == "power-off":
             self.crash(instance_id)
         return {}
-
-    def _export(self, client_id: str, address: str, path: str) -> dict[str, Any]:
-        """Whether a server lets a client mount a path, and from which device."""
-        server, client = self._by_address(address), self._machines[client_id]
-        if server is None or not server.alive or self._closed_ports:
-            return {"error": f"Connection timed out for {address}:{path}"}
-        if not server.inside("/run/nfs/serving").exists():
-            return {"error": f"Connection refused for {address}:{path}"}
-        exports = server.inside("/run/nfs/exports").read_text().splitlines()
-        clients = [line.split()[1] for line in exports if line.split()[0] == path]
-        if not clients:
-            return {
-                "error": f"mounting {address}:{path} failed, reason given by server: "
-                "No such file or directory"
-            }
-        if client.private not in clients:
-            return {"error": f"access denied by server while mounting {address}:{path}"}
-        devices = [device for device, folder in server.mounts() if folder == path]
-        if not devices or os.major(devices[-1]) != 7:
-            return {"error": f"{address}:{path} is no volume: the stand-in exports those only"}
-        return {"major": 7, "minor": os.minor(devices[-1])}
 
     # --- inside ----------------------------------------------------------------------------------
 
@@ -291,45 +269,7 @@ class Machines:
             name = f"nvme-Amazon_Elastic_Block_Store_{volume_id.replace('-', '')}"
             machine.inside(f"/dev/disk/by-id/{name}").symlink_to(f"../../{Path(node).name}")
 
-    def _hang_clients(self, server_id: str) -> None:
-        """Stop what uses a server that is gone, as a hard mount would: only SIGKILL helps then."""
-        for client_id, server, device, folder in list(self._clients):
-            client = self._machines.get(client_id)
-            if server != server_id or client is None or not client.alive:
-                continue
-            self._clients.remove((client_id, server, device, folder))
-            if (device, folder) in client.mounts():
-                _send(client.users(device), signal.SIGSTOP)
-
-    def _by_address(self, address: str) -> Machine | None:
-        for machine in self._machines.values():
-            if machine.alive and address in (machine.private, machine.public):
-                return machine
-        return None
-
-    def _sshd(self, machine: Machine) -> tuple[list[int], list[int]]:
-        """A machine's listening sshd's, and those that serve connections."""
-        listening, serving = [], []
-        for pid in machine.processes():
-            try:
-                text = Path(f"/proc/{pid}/stat").read_text()
-            except OSError:
-                continue
-            name = text[text.index("(") + 1 : text.rindex(")")]
-            parent = int(text[text.rindex(")") + 2 :].split()[1])
-            if name.startswith("sshd"):
-                (listening if parent == machine.pid else serving).append(pid)
-        return listening, serving
-
 
 def _is(node: Path, device: int) -> bool:
     about = node.lstat()
     return stat.S_ISBLK(about.st_mode) and about.st_rdev == device
-
-
-def _send(pids: list[int], number: signal.Signals) -> None:
-    for pid in pids:
-        try:
-            os.kill(pid, number)
-        except ProcessLookupError:
-            continue

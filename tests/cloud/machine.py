@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import threading
 from pathlib import Path
@@ -32,6 +33,7 @@ class Machine:
         """Of its first process, as the host counts; 0: not yet."""
         self.ready = threading.Event()
         self.ended = False
+        self.frozen = False
         self._boot = boot
         self._process: subprocess.Popen[str] | None = None
         self._guard = threading.Lock()
@@ -141,3 +143,36 @@ class Machine:
                 except OSError:
                     continue
         return found
+
+    def sshd(self) -> tuple[list[int], list[int]]:
+        """Processes of sshd: those that listen, and those that serve connections."""
+        listening, serving = [], []
+        for pid in self.processes():
+            try:
+                text = Path(f"/proc/{pid}/stat").read_text()
+            except OSError:
+                continue
+            name = text[text.index("(") + 1 : text.rindex(")")]
+            parent = int(text[text.rindex(")") + 2 :].split()[1])
+            if name.startswith("sshd"):
+                (listening if parent == self.pid else serving).append(pid)
+        return listening, serving
+
+    def freeze(self) -> None:
+        """Let it stand still."""
+        self.frozen = True
+        send(self.processes(), signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on."""
+        self.frozen = False
+        send(self.processes(), signal.SIGCONT)
+
+
+def send(pids: list[int], number: signal.Signals) -> None:
+    """A signal to processes, some of which may be gone."""
+    for pid in pids:
+        try:
+            os.kill(pid, number)
+        except ProcessLookupError:
+            continue

@@ -80,7 +80,8 @@ class Cloud(CloudApi):
 
     def parameters(self, **more: Any) -> dict[str, Any]:
         """A complete provider block."""
-        return super().parameters(sshUser=USER, sshPort=self.port, workspaceRoot=ROOT, **more)
+        own = {"sshUser": USER, "sshPort": self.port, "workspaceRoot": ROOT}
+        return super().parameters(**{**own, **more})
 
     def end(self) -> None:
         """End it, and see that nothing is left. Raises: AssertionError."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from providers.aws_userdata import HostKey, host_key, user_data
 from tests.cloud.loops import left
@@ -157,7 +158,7 @@ def _attachment(cloud: Cloud, name: str) -> str:
     return attachments[0]["State"] if attachments else ""
 
 
-def test_when_the_server_dies_its_clients_hang_until_they_are_killed(cloud: Cloud) -> None:
+def test_without_the_server_its_clients_hang(cloud: Cloud) -> None:
     (server, client), _ = boot(cloud, 2)
     name = volume(cloud, server)
     serve(cloud, server, name, client)
@@ -165,11 +166,32 @@ def test_when_the_server_dies_its_clients_hang_until_they_are_killed(cloud: Clou
     cloud.run(client, "setsid", "sh", "-c", f"exec sleep 600 >{ROOT}/log </dev/null 2>&1 &")
     pid = int(cloud.run(client, "pidof", "sleep").split()[0])
     state = cloud.file(client, f"/proc/{pid}/stat")
-    cloud.kill(server)
+
+    cloud.reboot(server)
     cloud.wait(lambda: " T " in state.read_text(), "who has files there hangs")
-    cloud.run(client, "kill", "-9", str(pid))
+    listing = start(cloud, client, "ls", ROOT)
+    with pytest.raises(subprocess.TimeoutExpired):
+        listing.wait(0.3)
+    cloud.wait(lambda: device(cloud, server, name).is_symlink(), "the volume appears")
+    cloud.run(server, "mount", f"/dev/disk/by-id/{device(cloud, server, name).name}", ROOT)
+    cloud.run(server, "exportfs", "-ra")
+    assert listing.wait(10) == 0
+    cloud.wait(lambda: " S " in state.read_text(), "it goes on")
+
+    cloud.kill(server)
+    cloud.wait(lambda: " T " in state.read_text(), "it hangs again")
+    listing = start(cloud, client, "ls", ROOT)
+    cloud.run(client, "pkill", "-9", "-x", "sleep|ls")
+    listing.wait(10)
     cloud.run(client, "umount", "-f", "-l", ROOT)
+    assert cloud.run(client, "ls", ROOT) == ""
     cloud.wait(lambda: cloud.volumes()[name]["state"] == "available", "the volume is free")
+
+
+def start(cloud: Cloud, instance: str, *command: str) -> subprocess.Popen[bytes]:
+    """A command on a machine that may not end."""
+    pid = cloud.machines()[instance]["pid"]
+    return subprocess.Popen(["nsenter", "--target", str(pid), "--mount", "--pid", *command])
 
 
 def test_the_end_of_an_instance_is_the_end_of_its_processes(cloud: Cloud) -> None:
@@ -196,6 +218,7 @@ def test_what_was_written_is_there_after_a_reboot_and_nothing_is_mounted(cloud: 
     cloud.reboot(one)
     assert over_ssh(cloud, one, key, "cat note") == "mine"
     assert ROOT not in cloud.run(one, "cat", "/proc/self/mountinfo")
+    assert cloud.run(one, "systemctl", "is-active", "nfs-server") == "active\n"
     cloud.wait(lambda: device(cloud, one, name).is_symlink(), "the volume appears")
     cloud.run(one, "mount", f"/dev/disk/by-id/{device(cloud, one, name).name}", ROOT)
 

@@ -35,6 +35,7 @@ cd /
 echo ready
 
 sleep "$boot"
+[ ! -e /etc/nfs-server-enabled ] || /usr/lib/cloud-standin
 date >/var/lib/cloud/instance/boot-finished
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 while :; do

@@ -25,6 +25,8 @@ PACKAGES = Path("/usr/lib/cloud-packages")
 """What the packages of the same names install."""
 EXPORTS = Path("/run/nfs/exports")
 SERVING = Path("/run/nfs/serving")
+ENABLED = Path("/etc/nfs-server-enabled")
+"""It then starts at boot."""
 FINISHED = Path("/var/lib/cloud/instance/boot-finished")
 UNITS = ("nfs-server", "nfs-kernel-server", "nfs-server.service", "nfs-kernel-server.service")
 FLAGS = {"ro": 1, "nosuid": 2, "nodev": 4, "noexec": 8, "sync": 16, "noatime": 1024}
@@ -51,6 +53,8 @@ def apt_get(arguments: list[str]) -> int:
         if packed.is_dir():
             subprocess.run(["cp", "-a", f"{packed}/.", "/"], check=True)
         print(f"Setting up {name} ...")
+        if name == "nfs-kernel-server":  # Debian's packages start what they bring
+            systemctl(["enable", "--now", "nfs-server"])
     return 0
 
 
@@ -61,16 +65,22 @@ def systemctl(arguments: list[str]) -> int:
     if not any(unit in UNITS for unit in units):
         return 0
     if not Path("/usr/sbin/exportfs").exists():
-        print("Failed to start nfs-server.service: Unit nfs-server.service not found.")
+        print(f"Failed to {verb} nfs-server.service: Unit nfs-server.service not found.")
         return 5
-    if verb in ("start", "restart", "reload") or "--now" in arguments:
+    if verb in ("is-active", "is-enabled"):
+        on = (SERVING if verb == "is-active" else ENABLED).exists()
+        if "-q" not in arguments and "--quiet" not in arguments:
+            print({"is-active": ("inactive", "active")}.get(verb, ("disabled", "enabled"))[on])
+        return 0 if on else 3 if verb == "is-active" else 1
+    if verb == "enable":
+        ENABLED.touch()
+    if verb == "disable":
+        ENABLED.unlink(missing_ok=True)
+    if verb in ("start", "restart", "reload") or (verb == "enable" and "--now" in arguments):
         SERVING.touch()
         return exportfs(["-r"])
-    if verb == "stop":
+    if verb == "stop" or (verb == "disable" and "--now" in arguments):
         SERVING.unlink(missing_ok=True)
-    if verb == "is-active":
-        print("active" if SERVING.exists() else "inactive")
-        return 0 if SERVING.exists() else 3
     return 0
 
 
@@ -94,11 +104,24 @@ def exportfs(arguments: list[str]) -> int:
                 continue
             for client in words[1:]:
                 host, _, options = client.partition("(")
+                if "mp" in options.rstrip(")").split(",") and not Path(words[0]).is_mount():
+                    print(f"exportfs: {words[0]} is not a mountpoint, and not exported")
+                    continue
                 lines.append(f"{words[0]} {host} {options.rstrip(')')}\n")
     spare = EXPORTS.with_suffix(".new")
     spare.write_text("".join(lines))
     spare.rename(EXPORTS)
+    about = json.loads(Path("/etc/cloud-instance").read_text())
+    _ask(about["hypervisor"], "exported", {})
     return failed
+
+
+def boot(_: list[str]) -> int:
+    """What is enabled starts."""
+    if ENABLED.exists():
+        SERVING.touch()
+        exportfs(["-r"])
+    return 0
 
 
 def cloud_init(arguments: list[str]) -> int:
@@ -157,6 +180,7 @@ def _ask(url: str, what: str, values: dict[str, str]) -> dict:
 CALLS = {
     "apt-get": apt_get,
     "systemctl": systemctl,
+    "cloud-standin": boot,
     "exportfs": exportfs,
     "cloud-init": cloud_init,
     "mount.nfs4": mount_nfs,
