@@ -164,7 +164,8 @@ def test_without_the_server_its_clients_hang(cloud: Cloud) -> None:
     serve(cloud, server, name, client)
     mount(cloud, client, cloud.machines()[server]["address"])
     cloud.run(client, "setsid", "sh", "-c", f"exec sleep 600 >{ROOT}/log </dev/null 2>&1 &")
-    pid = int(cloud.run(client, "pidof", "sleep").split()[0])
+    cloud.wait(lambda: cloud.run(client, "pidof", "sleep", check=False) != "", "it begins")
+    pid = int(cloud.run(client, "pidof", "sleep"))
     state = cloud.file(client, f"/proc/{pid}/stat")
 
     cloud.reboot(server)
@@ -197,6 +198,7 @@ def start(cloud: Cloud, instance: str, *command: str) -> subprocess.Popen[bytes]
 def test_the_end_of_an_instance_is_the_end_of_its_processes(cloud: Cloud) -> None:
     (one, two), key = boot(cloud, 2)
     over_ssh(cloud, one, key, "CODESWARM_JOB_ID=mine setsid sleep 600 </dev/null >/dev/null 2>&1 &")
+    cloud.wait(lambda: len(cloud.processes("mine")) == 1, "it begins")
     (pid,) = cloud.processes("mine")
     assert cloud.cut(one) == 0
     session = ssh(cloud, two, key, "sleep 600")
