@@ -11,6 +11,7 @@ from typing import Any
 from controller.domain.rules import problem as rules_problem
 from controller.reconcile.agent_spec import resolve_agent
 from controller.reconcile.context import Context, secrets_of, sibling
+from controller.resources import cloud_limits
 from controller.resources.cloud_credentials import credentials_in
 from controller.resources.effective import effective, for_status, missing_parameters
 from controller.resources.texts import Unresolved
@@ -76,14 +77,9 @@ def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
     if missing:
         return Problem("ParametersMissing", f"neither spec nor class gives {', '.join(missing)}")
     provider, parameters = providers[0]
-    leaked = credentials_in(parameters, f"spec.provider.{provider}") if provider == "aws" else []
-    if leaked:
-        return Problem(
-            "CredentialsInManifest",
-            f"{', '.join(leaked)}: holds what looks like a credential. Take it out, and renew it, "
-            "since it may have been read: the controller takes its own from its environment, and "
-            "instances get theirs by iamInstanceProfile",
-        )
+    refused = _refused(ctx, parameters or {}) if provider == "aws" else None
+    if refused is not None:
+        return refused
     if provider not in ctx.providers:
         here = ", ".join(sorted(ctx.providers))
         return Problem(
@@ -91,6 +87,20 @@ def resolve_swarm(ctx: Context, obj: Resource) -> Launchable | Problem:
             f"provider {provider!r} is not available here (there is: {here})",
         )
     return _launchable(ctx, obj, result, provider, parameters)
+
+
+def _refused(ctx: Context, block: Mapping[str, Any]) -> Problem | None:
+    """Why a swarm may not be on AWS like this."""
+    leaked = credentials_in(block, "spec.provider.aws")
+    if leaked:
+        return Problem(
+            "CredentialsInManifest",
+            f"{', '.join(leaked)}: holds what looks like a credential. Take it out, and renew it, "
+            "since it may have been read: the controller takes its own from its environment, and "
+            "instances get theirs by iamInstanceProfile",
+        )
+    found = cloud_limits.refusal(block, ctx.settings.aws, trusted=ctx.sources.files)
+    return Problem(*found) if found else None
 
 
 def _settings(ctx: Context, obj: Resource) -> dict[str, Any] | Problem:

@@ -55,6 +55,17 @@ class Http:
 
 
 @dataclass(frozen=True, slots=True)
+class AwsSettings:
+    """What manifests may ask of AWS, and what becomes of left-over machines."""
+
+    endpoints: tuple[str, ...] | None = None
+    """Endpoints besides AWS's own; None: the home's own default."""
+    instance_profiles: tuple[str, ...] | None = None
+    """Instance profiles; None: any."""
+    remove_leftovers: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     """Everything in ``config.yaml``; the defaults are those of an absent file."""
 
@@ -69,6 +80,7 @@ class Settings:
     """Whether the cluster vouches for ``by`` of an Approval's decision."""
     file_roots: tuple[str, ...] = ()
     allowed_env: tuple[str, ...] = ()
+    aws: AwsSettings = field(default_factory=AwsSettings)
 
 
 @cache
@@ -176,6 +188,16 @@ def _decode(value: Mapping[str, Any]) -> Settings:
         approvals_by_verified=value.get("approvals", {}).get("byIsVerified", False),
         file_roots=tuple(value.get("fileRoots", ())),
         allowed_env=tuple(value.get("allowedEnv", ())),
+        aws=_aws(value.get("aws", {})),
+    )
+
+
+def _aws(value: Mapping[str, Any]) -> AwsSettings:
+    def names(key: str) -> tuple[str, ...] | None:
+        return tuple(value[key]) if key in value else None
+
+    return AwsSettings(
+        names("endpoints"), names("instanceProfiles"), value.get("removeLeftovers", False)
     )
 
 
