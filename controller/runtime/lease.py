@@ -167,6 +167,23 @@ class Lease:
             LOG.info("waiting for the lease that %s holds", holder)
             self.waits_for = holder
 
+    async def identities(self) -> tuple[str, ...]:
+        """Which home this is, for what it leaves elsewhere (tags of machines): the uid of the
+        Lease's namespace, which outlives the Lease, where it may be read, and the Lease's own.
+
+        The first one is what new things are marked with; what has any of them is ours.
+        """
+        found = [self.uid] if self.uid else []
+        try:
+            space = await self._api.request(
+                "GET", f"/api/v1/namespaces/{self._key.namespace}", seconds=_REQUEST_SECONDS
+            )
+        except StoreError as error:
+            LOG.info("the namespace's uid is not known: %s", error)
+        else:
+            found.insert(0, str(space["metadata"]["uid"]))
+        return tuple(found)
+
     async def hold(self) -> None:
         """Renew it for ever. Raises: Fenced, when it is lost."""
         while True:

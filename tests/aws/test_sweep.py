@@ -13,13 +13,14 @@ from click.testing import CliRunner, Result
 from cli.file_client import FileClient
 from cli.main import cli
 from controller.runtime.home import Home
+from controller.runtime.leftovers import look_for_leftovers
 from controller.store.database import Database
 from providers import aws_sweep
 from providers.aws_api import Boto, Clouds
 from providers.aws_places import Places
 from providers.aws_sweep import Found, Standing, removable, remove, survey
 from providers.aws_values import Api, Wish
-from tests.aws.conftest import Run, launch
+from tests.aws.conftest import QUICK, Run, launch
 from tests.cloud.api import REGION, CloudApi
 from tests.lab import swarm
 
@@ -161,6 +162,44 @@ def test_a_root_volume_whose_machine_is_gone_is_left_over(
     volume = run(ec2.create_volume(wish, "us-east-1a", token="r", tags=own))
     found = run(survey(ec2, {"home-1"}, knowing(), now=lambda: LATER))
     assert [(one.id, one.standing, one.root) for one in found] == [(volume.id, Standing.LEFT, True)]
+
+
+# --- a controller's start -------------------------------------------------------------------------
+
+
+def look(clouds: Clouds, api: CloudApi, *uids: str, removing: bool) -> Any:
+    places = [Api(REGION, api.url)]
+    return look_for_leftovers(
+        clouds, places, {"home-1"}, knowing(*uids), removing=removing, delay=0.0
+    )
+
+
+@pytest.mark.usefixtures("old")
+def test_a_start_names_what_is_left_and_removes_it_only_if_told_to(
+    ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = run(fill(ec2, wish))
+    clouds = Clouds(QUICK)
+    run(look(clouds, api, "owned", removing=False))
+    assert made["left"] in caplog.text and made["left-volume"] in caplog.text
+    assert made["holds"] in caplog.text
+    assert made["another"] not in caplog.text and made["owned"] not in caplog.text
+    assert len(api.live()) == 3
+    run(look(clouds, api, "owned", removing=True))
+    assert set(api.live()) == {made["owned"], made["another"]}
+    assert set(api.volumes()) == {made["kept"], made["holds"], made["owned-volume"]}
+    caplog.clear()
+    api.down()
+    run(look(clouds, api, "owned", removing=True))
+    assert "could not be looked at" in caplog.text
+    api.up()
+    run(clouds.close())
+
+
+def test_a_start_of_a_home_that_was_never_there_asks_nobody(run: Run[Any]) -> None:
+    clouds = Clouds(QUICK)
+    run(look_for_leftovers(clouds, [], {"home-1"}, knowing()))
+    assert clouds.all() == []
 
 
 # --- codeswarm doctor --aws ----------------------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from controller.runtime import lease as module
 from controller.runtime.lease import EPOCH, Fenced, Identity, Lease
-from controller.store.base import AlreadyExists, Conflict, NotFound, StoreUnavailable
+from controller.store.base import AlreadyExists, Conflict, Forbidden, NotFound, StoreUnavailable
 from controller.store.kube_api import Api
 
 
@@ -25,12 +25,17 @@ class OneLease:
         self.away = False
         self.lose_answers = 0
         self.writes = 0
+        self.namespace_uid = ""
         self._version = 0
 
     async def request(self, method: str, path: str, body: Any = None, **_: Any) -> dict[str, Any]:
         await asyncio.sleep(0)
         if self.away:
             raise StoreUnavailable("away")
+        if path == "/api/v1/namespaces/here":
+            if not self.namespace_uid:
+                raise Forbidden("may not")
+            return {"metadata": {"uid": self.namespace_uid}}
         if method == "GET":
             if self.stored is None:
                 raise NotFound("no lease")
@@ -81,6 +86,9 @@ def test_its_uid_is_known_whoever_made_it() -> None:
         await one.release()
         await two.acquire()
         assert one.uid == two.uid == "uid-0"
+        assert await two.identities() == ("uid-0",)
+        server.namespace_uid = "space"
+        assert await two.identities() == ("space", "uid-0")
 
     drive(test)
 
