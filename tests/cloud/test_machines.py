@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from providers.aws_userdata import HostKey, host_key, user_data
+from tests.cloud.api import AMI, GROUP, KEY_NAME, SUBNET
 from tests.cloud.loops import left
 from tests.cloud.machines import ROOT, Cloud
 from tests.cloud.test_api import launch
@@ -40,9 +41,11 @@ def boot(cloud: Cloud, count: int = 1, **more: Any) -> tuple[list[str], HostKey]
     return ids, key
 
 
-def ssh(cloud: Cloud, instance: str, key: HostKey, *command: str) -> subprocess.Popen[str]:
+def ssh(
+    cloud: Cloud, instance: str, key: HostKey, *command: str, address: str = ""
+) -> subprocess.Popen[str]:
     """OpenSSH's client, which takes no other host key than that one."""
-    address = cloud.machines()[instance]["address"]
+    address = address or cloud.machines()[instance]["address"]
     known = cloud.path / f"known-{instance}"
     known.write_text(f"[{address}]:{cloud.port} {key.public}\n")
     options = {
@@ -59,13 +62,13 @@ def ssh(cloud: Cloud, instance: str, key: HostKey, *command: str) -> subprocess.
     )  # fmt: skip
 
 
-def over_ssh(cloud: Cloud, instance: str, key: HostKey, command: str) -> str:
+def over_ssh(cloud: Cloud, instance: str, key: HostKey, command: str, **more: str) -> str:
     """What a command prints; tries again while sshd does not listen yet."""
     answer = ""
 
     def done() -> bool:
         nonlocal answer
-        process = ssh(cloud, instance, key, command)
+        process = ssh(cloud, instance, key, command, **more)
         answer, said = process.communicate(timeout=20)
         assert "Connection refused" in said or process.returncode == 0, said
         return process.returncode == 0
@@ -265,3 +268,21 @@ def _alive(process: psutil.Process) -> bool:
         return bool(process.status() != psutil.STATUS_ZOMBIE)
     except psutil.NoSuchProcess:
         return False
+
+
+def test_a_public_address_and_a_device_as_of_xen(cloud: Cloud) -> None:
+    cloud.set(xen=True)
+    face = {"DeviceIndex": 0, "SubnetId": SUBNET, "AssociatePublicIpAddress": True}
+    key = host_key()
+    answer = cloud.client().run_instances(
+        ImageId=AMI, InstanceType="m4.large", KeyName=KEY_NAME, MinCount=1, MaxCount=1,
+        NetworkInterfaces=[{**face, "Groups": [GROUP]}], UserData=user_data(key),
+    )  # fmt: skip
+    one = str(answer["Instances"][0]["InstanceId"])
+    cloud.wait_ready(one)
+    public = cloud.instances()[one]["public_ip"]
+    assert public not in ("", cloud.instances()[one]["private_ip"])
+    name = str(cloud.client().create_volume(Size=8, AvailabilityZone="us-east-1a")["VolumeId"])
+    cloud.client().attach_volume(VolumeId=name, InstanceId=one, Device="/dev/sdf")
+    cloud.wait(cloud.file(one, "/dev/xvdf").is_block_device, "the volume appears")
+    assert over_ssh(cloud, one, key, "ls /dev/disk/by-id; echo it is", address=public) == "it is"
