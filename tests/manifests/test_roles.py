@@ -77,7 +77,8 @@ def test_the_controller_can_neither_decide_an_approval_nor_change_a_class():
 
 
 def test_only_the_controllers_own_lease():
-    create, change = ROLES["codeswarm-lease"]["rules"]
+    create, change, home = ROLES["codeswarm-lease"]["rules"]
+    assert home == {"apiGroups": [""], "resources": ["namespaces"], "verbs": ["get"]}
     assert create["verbs"] == ["create"]
     assert change["resourceNames"] == ["codeswarm-controller"]
 
