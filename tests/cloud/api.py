@@ -314,6 +314,8 @@ class CloudApi:
 
     def clear(self) -> None:
         """Terminate every instance, wait for that, and delete every volume; forget it all."""
+        self.reset()
+        self.set(hide_seconds=0.0)
         for instance in self.live():
             self.terminate(instance)
         self.wait(lambda: not self.live(), "instances end")

@@ -54,7 +54,8 @@ class Machines:
             folder.mkdir(exist_ok=True)
         # In a mount namespace of this process: what machines write is memory, and goes with it.
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(self._boxes)], check=True)
-        self._pool = ThreadPoolExecutor(8, thread_name_prefix="machines")
+        # Machines are killed when the thread that started them ends: these do not, before all do.
+        self._pool = ThreadPoolExecutor(64, thread_name_prefix="machines")
         self.notices: dict[str, dict[str, str]] = {}
         """What instances are told of their end."""
 
