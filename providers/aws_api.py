@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from providers import aws_parse as parse
-from providers.aws_errors import THROTTLED, code_of
+from providers.aws_errors import THROTTLED, code_of, is_denied
 from providers.aws_requests import kept_disks, launch_request
 from providers.aws_session import LIMITS, AwsSession, Clients, Limits
 from providers.aws_values import UID_TAG, Api, Instance, Volume, Wish
@@ -234,17 +234,17 @@ class Boto:
         """The disks of an image that would be left over: they are to go with the machine."""
         if ami not in self._mappings:
 
-            def work(client: Clients) -> list[dict[str, Any]] | None:
+            def work(client: Clients) -> list[dict[str, Any]]:
                 try:
                     told = client("ec2").describe_images(ImageIds=[ami])
-                except Exception:
-                    return None  # RunInstances itself says what is wrong
+                except Exception as error:
+                    if is_denied(error) or code_of(error).startswith("InvalidAMIID"):
+                        return []  # RunInstances itself says what is wrong
+                    raise
                 return kept_disks(told.get("Images") or ())
 
-            found = await self.session.ask("DescribeImages", work)
-            if found is None:
-                return []
-            self._mappings[ami] = found
+            # Kept, since a request that is repeated must be the same.
+            self._mappings[ami] = await self.session.ask("DescribeImages", work)
         return self._mappings[ami]
 
     async def _listed(

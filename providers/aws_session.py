@@ -7,18 +7,17 @@ are read again, and the call is repeated if that found other ones.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import functools
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from providers.aws_errors import Asked, NotSent, is_credentials, trouble
+from providers.aws_threads import Threads
 from providers.aws_values import Api
 
 T = TypeVar("T")
@@ -73,7 +72,7 @@ class AwsSession:
         self._may = may
         self.calls = 0
         self.by_action: Counter[str] = Counter()
-        self._pool: ThreadPoolExecutor | None = None
+        self._threads = Threads(limits.threads, "aws")
         self._made = threading.RLock()
         self._session: Any = None
         self._clients: dict[str, Any] = {}
@@ -96,11 +95,9 @@ class AwsSession:
         return await self._in_thread(lambda: self._tried(work, _Call()))
 
     async def close(self) -> None:
-        """End the threads; nothing is sent any more."""
+        """End the threads; nothing is sent any more, and what is under way is left to itself."""
         self._closed = True
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False, cancel_futures=True)
+        self._threads.close()
         with self._made:
             clients, self._clients, self._session = list(self._clients.values()), {}, None
         for client in clients:
@@ -108,11 +105,13 @@ class AwsSession:
                 client.close()
 
     async def _in_thread(self, work: Callable[[], T]) -> T:
-        if self._closed:
-            raise trouble(NotSent("this controller is closing"), Asked("a request", str(self.api)))
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.limits.threads, thread_name_prefix="aws")
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+        try:
+            return await self._threads.run(work)
+        except RuntimeError as error:
+            if not self._closed:
+                raise
+            ended = NotSent("this controller is closing")
+            raise trouble(ended, Asked("a request", str(self.api))) from error
 
     # in a thread, from here on
 

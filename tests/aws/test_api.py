@@ -325,6 +325,45 @@ def test_closing_ends_its_threads(api: CloudApi, run: Run[Any]) -> None:
         run(boto.instances(["uid-1"]))
 
 
+def test_closing_waits_for_nobody(api: CloudApi, run: Run[Any]) -> None:
+    boto = Boto(Api(REGION, api.url), Limits(read=20.0, threads=1))
+    run(boto.instances(["uid-1"]))
+    api.slow("DescribeInstances", 3.0)
+
+    async def closed_meanwhile() -> list[str]:
+        first = asyncio.create_task(boto.instances(["uid-1"]))
+        second = asyncio.create_task(boto.instances(["uid-1"]))
+        await asyncio.sleep(0.3)  # the first is on its way, the second waits for the thread
+        await boto.close()
+        with pytest.raises(ProviderUnreachable, match="closing"):
+            await second
+        first.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await first
+        return [one.name for one in threading.enumerate() if one.name.startswith("aws")]
+
+    began = time.monotonic()
+    assert run(closed_meanwhile())
+    assert time.monotonic() - began < 2.5
+    deadline = time.monotonic() + 10
+    while any(one.name.startswith("aws") for one in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_no_more_threads_than_are_needed(api: CloudApi, run: Run[Any]) -> None:
+    boto = Boto(Api(REGION, api.url), QUICK)
+
+    async def several(count: int) -> int:
+        await asyncio.gather(*(boto.instances(["uid-1"]) for _ in range(count)))
+        return sum(one.name.startswith("aws-") for one in threading.enumerate())
+
+    assert run(several(1)) == 1
+    assert run(several(1)) == 1
+    assert run(several(20)) == QUICK.threads
+    run(boto.close())
+
+
 def test_boto3_is_not_loaded_before_it_is_asked_for() -> None:
     import subprocess
 
@@ -377,6 +416,21 @@ def test_public_and_spot_instances_can_be_had(ec2: Boto, api: CloudApi, run: Run
     [one] = run(ec2.instances(["uid-1"]))
     assert one.spot
     assert one.public_ip
+
+
+def test_a_launch_that_is_repeated_is_the_same(
+    ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any]
+) -> None:
+    api.throttle("DescribeImages", 3)
+    with pytest.raises(ProviderUnreachable):
+        run(launch(ec2, wish))
+    assert api.live() == []
+    api.lose_answer("RunInstances")
+    with pytest.raises(OutcomeUnknown):
+        run(launch(ec2, wish))
+    run(launch(ec2, wish))
+    first, second = (one["parameters"] for one in api.requests("RunInstances"))
+    assert first == second
 
 
 def test_no_disk_outlives_its_machine(ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any]) -> None:
