@@ -56,7 +56,7 @@ class CloudApi:
                     *self.prefix,
                     sys.executable,
                     "-m",
-                    "tests.cloud.server",
+                    "tests.cloud",
                     str(path),
                     *self.options,
                 ],

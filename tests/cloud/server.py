@@ -1,4 +1,4 @@
-"""The test cloud's process: ``python -m tests.cloud.server <folder>``.
+"""The test cloud's process: ``python -m tests.cloud <folder>``.
 
 It listens on one port of three loopback addresses of a network of its own: EC2's API
 (``127.N.0.1``), control (``127.N.0.2``: POST of ``{"call", "with"}``) and the instances' metadata
@@ -223,7 +223,3 @@ def main(path: Path, *options: str) -> None:
     server.close()
     sys.stderr.flush()
     os._exit(0)  # quicker than all of moto's modules are taken down
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]), *sys.argv[2:])
