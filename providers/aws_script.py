@@ -194,6 +194,8 @@ find_place() {
   [ -n "$(mounted)" ] && return # nothing is asked of a file system that may hang
   [ -d "$place" ] || mkdir "$place" 2>/dev/null || as_root mkdir "$place"
   if [ -L "$place" ] || [ ! -d "$place" ]; then fail InvalidParameters "$root"; fi
+  # While nothing is mounted there, nobody shall take the folder for the volume.
+  as_root chown 0:0 "$place" && as_root chmod 500 "$place" || fail MountFailed "chmod $place" 1
 }
 unmount() {
   tries=0
@@ -242,7 +244,7 @@ format() {
   case $status:$identity in
     0:*TYPE=ext4*) return ;;
     0:* | 8:*) fail VolumeNotBlank "$(printf %s "$identity" | tr '\n' ' ')" "$status" ;;
-    2:*) ;;
+    2:*) [ -n "$may_format" ] || fail VolumeNotBlank "nothing, where a file system was made" 2 ;;
     *) fail VolumeFailed "blkid -p $found" "$status" ;;
   esac
   if [ ! -e "$marks/formatting-$volume" ]; then
@@ -266,19 +268,21 @@ mount_volume() {
   rm -f "$marks/formatting-$volume"
   as_root chown "$(id -u):$(id -g)" "$place" && chmod 700 "$place" ||
     fail VolumeFailed "chown $place" 1
+  rm -f "$marks/mounted" # it was no coordinator when it wrote that
+  : >"$place/.codeswarm-$volume" || fail VolumeFailed "$place is not writable" "$?"
   have resize2fs && as_root resize2fs "$found" || say "resize2fs: exit status $?"
 }
 # A list that has not changed is not announced again.  "mp": the folder below the mount is never
-# exported; the file system's own id has handles outlive a restart of the server.
+# exported; the id is the coordinator's own: handles outlive a restart of its server, and are stale
+# for the next one's.
 export_volume() {
   if [ -z "$clients" ] && [ ! -e /etc/exports.d/codeswarm.exports ]; then return; fi
   begin "exporting $place to: $clients"
   squash=root_squash
   [ "$(id -u)" = 0 ] && squash=no_root_squash # the workers' own user there
-  uuid=$(as_root blkid -p -s UUID -o value "$found") || fail ExportFailed "blkid $found" "$?"
   line=
   for client in $clients; do
-    line="$line $client(rw,sync,no_subtree_check,$squash,mp,fsid=$uuid)"
+    line="$line $client(rw,sync,no_subtree_check,$squash,mp,fsid=$fsid)"
   done
   [ -z "$line" ] || line="$place$line"
   as_root mkdir -p /etc/exports.d

@@ -35,6 +35,10 @@ class Coordinator:
     """Id of the volume."""
     clients: tuple[str, ...] = ()
     """Private addresses that may mount it."""
+    fsid: str = ""
+    """A UUID by which clients know the export: of this volume on this machine."""
+    may_format: bool = False
+    """Whether the volume is known to have held nothing so far."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,16 @@ async def share(
     await _run(shell, name, wish, script, SECONDS)
 
 
+async def mounted_from(shell: Shell) -> str:
+    """The address of the coordinator whose export a machine has mounted; empty: of none.
+
+    Nothing is asked of the file system, which may hang.  Raises: what the shell raises.
+    """
+    mark = 'cut -d " " -f 1 "$HOME/.codeswarm/done/mounted" 2>/dev/null || :'
+    done = await shell.run(["sh", "-c", mark], seconds=QUICK_SECONDS, repeatable=True)
+    return _plain(done.out.decode(errors="replace")).strip()
+
+
 async def log(shell: Shell, limit: int = 65536) -> str:
     """The end of a machine's bootstrap log; empty: there is none yet.
 
@@ -157,7 +171,12 @@ def _script(wish: Wish, role: Role, main: str, times: Times) -> bytes:
         "mount_seconds": round(times.mount),
     }
     if isinstance(role, Coordinator):
-        values |= {"volume": role.volume, "clients": " ".join(sorted(set(role.clients)))}
+        values |= {
+            "volume": role.volume,
+            "clients": " ".join(sorted(set(role.clients))),
+            "fsid": role.fsid,
+            "may_format": "yes" if role.may_format else "",
+        }
     else:
         values |= {"coordinator": role.coordinator}
     return aws_script.text(values, wish.commands, main).encode()

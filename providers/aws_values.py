@@ -17,6 +17,8 @@ HOST_KEY_TAG = f"{PREFIX}host-key"
 WISH_TAG = f"{PREFIX}wish"
 IN_USE_TAG = f"{PREFIX}in-use"
 KEPT_TAG = f"{PREFIX}kept"
+READY_TAG = f"{PREFIX}ready"
+FORMATTED_TAG = f"{PREFIX}formatted"
 YES = "true"
 
 COMING = frozenset({"pending"})
@@ -114,7 +116,7 @@ class Wish:
     def digest(self) -> str:
         """What an instance is made of: those with another one are replaced (``WISH_TAG``)."""
         made_of = [
-            self.ami, self.instance_type, self.user, self.ssh_port, self.spot, self.zone,
+            self.ami, self.instance_type, self.spot, self.zone,
             self.subnet, self.groups, self.key_name, self.profile, self.packages, self.commands,
             self.root,
         ]  # fmt: skip
@@ -170,6 +172,15 @@ class Instance:
         """``Wish.digest`` of what it was made from."""
         return self.tags.get(WISH_TAG, "")
 
+    @property
+    def was_ready(self) -> bool:
+        """Whether it has been set up once (``READY_TAG``)."""
+        return self.tags.get(READY_TAG) == YES
+
+    def address(self, wish: Wish) -> str:
+        """Where it is reached from here."""
+        return self.private_ip if wish.private_ip else self.public_ip or self.private_ip
+
 
 @dataclass(frozen=True, slots=True)
 class Volume:
@@ -197,6 +208,11 @@ class Volume:
     def in_use(self) -> bool:
         """Whether workers' folders may be on it (``IN_USE_TAG``)."""
         return self.tags.get(IN_USE_TAG) == YES
+
+    @property
+    def formatted(self) -> bool:
+        """Whether it has had a file system (``FORMATTED_TAG``): it is never formatted again."""
+        return self.in_use or self.tags.get(FORMATTED_TAG) == YES
 
     @property
     def kept(self) -> bool:

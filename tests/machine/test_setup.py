@@ -30,6 +30,7 @@ from tests.machine.fleet import Standin, said, why_not
 from tests.worker.harness import until
 
 NAME = "i-0aaaaaaaaaaaaaaaa"
+FSID = "5d5c7b4e-0000-4000-8000-000000000001"
 TIMES = Times(patience=1, boot=5, device=1, mount=5)
 T = TypeVar("T")
 
@@ -75,7 +76,7 @@ def may_resize() -> bool:
 def test_a_blank_volume_is_formatted_mounted_and_kept(machine: Standin) -> None:
     disk = machine.disk()
     want = wish(machine, device=disk)
-    told = ready(machine, want, Coordinator("vol-1"))
+    told = ready(machine, want, Coordinator("vol-1", may_format=True))
     assert told.name == NAME and told.root == str(machine.root)
     assert Path(told.worker).parent == machine.home / ".codeswarm" / "worker"
     assert said(told.python, "-I", "-c", "print(1)") == "1"
@@ -83,10 +84,10 @@ def test_a_blank_volume_is_formatted_mounted_and_kept(machine: Standin) -> None:
     machine.inside_says("sh", "-c", f"echo kept > {machine.root}/file")
     uuid = said("blkid", "-p", "-s", "UUID", "-o", "value", disk)
 
-    assert ready(machine, want, Coordinator("vol-1")) == told
+    assert ready(machine, want, Coordinator("vol-1", may_format=True)) == told
     assert machine.mounts() == [number]
     machine.inside_says("umount", str(machine.root))  # as after a restart
-    ready(machine, want, Coordinator("vol-1"))
+    ready(machine, want, Coordinator("vol-1", may_format=True))
     assert machine.mounts() == [number]
     assert machine.inside_says("cat", f"{machine.root}/file") == "kept"
     assert said("blkid", "-p", "-s", "UUID", "-o", "value", disk) == uuid
@@ -100,11 +101,11 @@ def test_a_volume_that_is_not_blank_is_never_formatted(machine: Standin) -> None
     disk = machine.disk()
     want = wish(machine, device=disk)
     write(disk, b"\0" * 3000 + b"somebody's data")
-    reason, text = refused(machine, want, Coordinator("vol-1"))
+    reason, text = refused(machine, want, Coordinator("vol-1", may_format=True))
     assert reason == "VolumeNotBlank" and "unknown data" in text and NAME in text
     said("mkfs.ext4", "-q", "-F", disk)
     said("mkswap", "-f", disk)
-    reason, text = refused(machine, want, Coordinator("vol-1"))
+    reason, text = refused(machine, want, Coordinator("vol-1", may_format=True))
     assert reason == "VolumeNotBlank" and "swap" in text
     assert not machine.mounts() and "formatting" not in machine.log
 
@@ -116,21 +117,21 @@ def test_a_formatting_that_was_cut_off_is_done_again(machine: Standin) -> None:
     marks = machine.home / ".codeswarm" / "done"
     marks.mkdir(parents=True)
     (marks / "formatting-vol-2").touch()
-    assert refused(machine, want, Coordinator("vol-1"))[0] == "VolumeNotBlank"
-    ready(machine, want, Coordinator("vol-2"))
+    assert refused(machine, want, Coordinator("vol-1", may_format=True))[0] == "VolumeNotBlank"
+    ready(machine, want, Coordinator("vol-2", may_format=True))
     assert machine.mounts() and not (marks / "formatting-vol-2").exists()
 
 
 def test_a_volume_that_grew_is_filled(machine: Standin) -> None:
     disk = machine.disk()
     want = wish(machine, device=disk)
-    ready(machine, want, Coordinator("vol-1"))
+    ready(machine, want, Coordinator("vol-1", may_format=True))
     size = ["stat", "-f", "-c", "%b", str(machine.root)]
     before = int(machine.inside_says(*size))
     (file,) = machine.path.glob("disk0")
     os.truncate(file, 256 << 20)
     said("losetup", "-c", disk)
-    asyncio.run(share(machine, NAME, want, Coordinator("vol-1"), times=TIMES))
+    asyncio.run(share(machine, NAME, want, Coordinator("vol-1", may_format=True), times=TIMES))
     if may_resize():
         assert int(machine.inside_says(*size)) > 2 * before
     else:
@@ -141,16 +142,17 @@ def test_the_others_addresses_are_exported_to_and_no_more(machine: Standin) -> N
     disk = machine.disk()
     want = wish(machine, device=disk)
     clients = clients_of(["10.0.0.7", "10.0.0.5", "10.0.0.6", ""], own="10.0.0.5")
-    ready(machine, want, Coordinator("vol-1", clients))
-    uuid = said("blkid", "-p", "-s", "UUID", "-o", "value", disk)
-    options = f"(rw,sync,no_subtree_check,no_root_squash,mp,fsid={uuid})"
+    ready(machine, want, Coordinator("vol-1", clients, fsid=FSID, may_format=True))
+    options = f"(rw,sync,no_subtree_check,no_root_squash,mp,fsid={FSID})"
     assert machine.exports == f"{machine.root} 10.0.0.6{options} 10.0.0.7{options}"
     assert len([c for c in machine.calls("apt-get") if "install nfs-kernel-server" in c]) == 1
     assert machine.calls("systemctl")[-1] == "systemctl start nfs-server"
     assert machine.calls("exportfs") == ["exportfs -ra"]
-    asyncio.run(share(machine, NAME, want, Coordinator("vol-1", ("10.0.0.9",)), times=TIMES))
+    asyncio.run(
+        share(machine, NAME, want, Coordinator("vol-1", ("10.0.0.9",), fsid=FSID), times=TIMES)
+    )
     assert machine.exports == f"{machine.root} 10.0.0.9{options}"
-    asyncio.run(share(machine, NAME, want, Coordinator("vol-1"), times=TIMES))
+    asyncio.run(share(machine, NAME, want, Coordinator("vol-1", may_format=True), times=TIMES))
     assert machine.exports == ""
     assert len([c for c in machine.calls("systemctl") if "start" in c]) == 1
 
@@ -158,7 +160,7 @@ def test_the_others_addresses_are_exported_to_and_no_more(machine: Standin) -> N
 def test_no_root_of_another_machine_is_root_here(machine: Standin) -> None:
     (machine.path / "user").touch()
     want = wish(machine, device=machine.disk())
-    ready(machine, want, Coordinator("vol-1", ("10.0.0.6",)))
+    ready(machine, want, Coordinator("vol-1", ("10.0.0.6",), may_format=True))
     assert "root_squash,mp" in machine.exports and "no_root_squash" not in machine.exports
     assert "sudo -n env PATH=" in " ".join(machine.calls("sudo"))
     assert machine.inside_says("stat", "-c", "%u", str(machine.root)) == "1000"
@@ -186,7 +188,7 @@ def test_a_member_becomes_the_coordinator_and_a_member_again(machine: Standin) -
     (machine.path / "served").mkdir()
     want = wish(machine, device=machine.disk())
     ready(machine, want, Member("10.0.0.5"))
-    ready(machine, want, Coordinator("vol-1", ("10.0.0.6",)))
+    ready(machine, want, Coordinator("vol-1", ("10.0.0.6",), may_format=True))
     (number,) = machine.mounts()
     assert number.startswith("7:") and machine.exports
     ready(machine, want, Member("10.0.0.6"))
@@ -245,7 +247,9 @@ def test_a_user_who_may_not_be_root(machine: Standin) -> None:
 
 
 def test_a_volume_that_does_not_appear(machine: Standin) -> None:
-    reason, text = refused(machine, wish(machine, device="/dev/sdzz"), Coordinator("vol-0dead"))
+    reason, text = refused(
+        machine, wish(machine, device="/dev/sdzz"), Coordinator("vol-0dead", may_format=True)
+    )
     assert reason == "VolumeNotFound" and "vol-0dead is attached" in text
 
 
@@ -313,7 +317,10 @@ def test_two_machines_at_once(machine: Standin, tmp_path: Path) -> None:
 
         async def both() -> None:
             await asyncio.gather(
-                set_up(machine, "i-1", want, Coordinator("vol-1"), seconds=60, times=TIMES),
+                set_up(
+                    machine, "i-1", want, Coordinator("vol-1", may_format=True),
+                    seconds=60, times=TIMES,
+                ),  # fmt: skip
                 set_up(
                     other, "i-2", wish(other), Member("10.0.0.5"), seconds=60, times=TIMES
                 ),

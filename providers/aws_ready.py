@@ -1,0 +1,222 @@
+"""Machines made ready for workers: set up over SSH, the coordinator first, a task for each.
+
+What a machine needs is looked for anew by whoever does not know it to be ready, so that a reboot,
+or a controller that was started anew, needs no memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import uuid
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from providers.aws_nodes import LOCAL_ROOT, Node
+from providers.aws_plan import pause_after
+from providers.aws_setup import (
+    Coordinator,
+    Member,
+    Ready,
+    clients_of,
+    log,
+    mounted_from,
+    set_up,
+    share,
+)
+from providers.aws_state import SiteState
+from providers.aws_values import FORMATTED_TAG, READY_TAG, YES, Instance, Inventory, Volume
+from providers.base import InProgress, ProviderError, ProviderUnreachable
+from providers.remote_setup import Installed, Place
+
+_LOG = logging.getLogger(__name__)
+AT_ONCE = 16
+"""Machines that are set up at a time."""
+LOG_BYTES = 64 * 1024
+_BOOTING = frozenset({"ConnectionRefused", "ConnectTimedOut", "ConnectionLost", "NoAddress"})
+"""What a machine that is still booting looks like from outside."""
+
+
+@dataclass(slots=True)
+class _Attempts:
+    """What was tried in vain; our clock."""
+
+    since: float
+    again: float
+    failures: int = 0
+
+
+class Readiness:
+    """Which machines of one swarm are ready, and the way there.
+
+    Args:
+        state: of its site.
+    """
+
+    def __init__(self, state: SiteState) -> None:
+        self._state = state
+        self._ready: dict[str, Node] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._attempts: dict[str, _Attempts] = {}
+        self._exported: frozenset[str] = frozenset()
+        self._exporting = asyncio.Lock()
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    def is_ready(self, id: str) -> bool:
+        """Whether workers can begin there, as far as this process knows."""
+        return id in self._ready
+
+    async def coordinator_lost(self) -> None:
+        """Nothing is mounted any more that one may rely on."""
+        self._ready.clear()
+        self._exported = frozenset()
+        await self.close()
+
+    async def close(self) -> None:
+        """Set up nothing any more."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def doubt(self, id: str) -> None:
+        """Something is wrong with a machine: it is looked at anew."""
+        self._ready.pop(id, None)
+
+    def advance(
+        self, found: Inventory, volume: Volume | None, coordinator: Instance | None
+    ) -> None:
+        """Begin to set up machines whose turn has come; returns at once."""
+        live = {i.id: i for i in found.instances if i.live}
+        for id in [id for id in (*self._ready, *self._attempts) if id not in live]:
+            self._ready.pop(id, None)
+            self._attempts.pop(id, None)
+            self._state.trouble.pop(f"set-up {id}", None)
+        for id in [id for id in self._tasks if id not in live]:
+            self._tasks[id].cancel()
+        for instance in live.values():
+            leads = coordinator is not None and instance.id == coordinator.id
+            if volume is not None and instance.running and self._due(instance, leads):
+                clients = [i.private_ip for i in live.values() if i.private_ip]
+                work = self._set_up(instance, volume, clients, leads=leads)
+                task = asyncio.get_running_loop().create_task(work)
+                self._tasks[instance.id] = task
+                task.add_done_callback(functools.partial(self._ended, instance.id))
+
+    def _due(self, instance: Instance, leads: bool) -> bool:
+        state = self._state
+        if instance.id in self._ready or instance.id in self._tasks:
+            return False
+        if not leads and not state.host.coordinator:
+            return False
+        attempts = self._attempts.get(instance.id)
+        return attempts is None or state.now() >= attempts.again
+
+    def _ended(self, id: str, _: asyncio.Task[None]) -> None:
+        self._tasks.pop(id, None)
+        self._state.wake()
+
+    async def _set_up(
+        self, instance: Instance, volume: Volume, clients: Collection[str], *, leads: bool
+    ) -> None:
+        state, key = self._state, f"set-up {instance.id}"
+        try:
+            async with self._room:
+                node = await state.nodes.node(state.swarm, state.wish, instance)
+                if leads:
+                    await self._lead(node, volume, clients)
+                else:
+                    await self._join(node, volume, clients)
+                await self._keep_log(node)
+            if not instance.was_ready:
+                state.may()
+                await state.around.ec2.tag([instance.id], {READY_TAG: YES})
+        except InProgress as wait:
+            self._again(instance.id, soon=True)
+            _LOG.info("%s of swarm %s: %s", instance.id, state.swarm.name, wait)
+        except ProviderError as error:
+            await self._failed(instance, error)
+        except Exception:
+            _LOG.exception("%s of swarm %s", instance.id, state.swarm.name)
+            self._again(instance.id)
+        else:
+            self._ready[instance.id] = node
+            self._attempts.pop(instance.id, None)
+            state.trouble.pop(key, None)
+
+    async def _lead(self, node: Node, volume: Volume, addresses: Collection[str]) -> None:
+        """Make a machine the coordinator. Raises: ProviderError."""
+        state, role = self._state, self._role(node, volume, addresses)
+        if await mounted_from(node.shell):
+            # Whoever still runs there under another's export must be gone before it is unmounted.
+            await state.nodes.clear(node, state.wish.root)
+        self._take(node, await set_up(node.shell, node.name, state.wish, role))
+        self._exported = frozenset(role.clients)
+        if not volume.formatted:
+            state.may()
+            await state.around.ec2.tag([volume.id], {FORMATTED_TAG: YES})
+        if not state.host.is_on(node):
+            await state.host.move(node, state.wish.root, volume.id)
+
+    async def _join(self, node: Node, volume: Volume, addresses: Collection[str]) -> None:
+        """Have a machine use the coordinator's volume. Raises: ProviderError."""
+        state = self._state
+        leader = state.nodes.known(state.host.coordinator)
+        if leader is None:
+            raise ProviderUnreachable("CoordinatorLost", "there is no coordinator any more")
+        async with self._exporting:
+            role = self._role(leader, volume, addresses)
+            if not self._exported >= frozenset(role.clients):
+                await share(leader.shell, leader.name, state.wish, role)
+                self._exported = frozenset(role.clients)
+        server = leader.instance.private_ip
+        if await mounted_from(node.shell) not in ("", server):
+            await state.nodes.clear(node, state.wish.root)
+        self._take(node, await set_up(node.shell, node.name, state.wish, Member(server)))
+
+    def _role(self, leader: Node, volume: Volume, addresses: Collection[str]) -> Coordinator:
+        return Coordinator(
+            volume.id,
+            clients_of(addresses, leader.instance.private_ip),
+            fsid=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{volume.id} {leader.instance.id}")),
+            may_format=not volume.formatted,
+        )
+
+    def _take(self, node: Node, ready: Ready) -> None:
+        """Remember how the worker's file is run there."""
+        place = Place(node.name, LOCAL_ROOT)
+        node.installed = Installed(place, ready.python, ready.worker, LOCAL_ROOT)
+
+    async def _failed(self, instance: Instance, error: ProviderError) -> None:
+        state = self._state
+        booting = error.reason in _BOOTING and not instance.was_ready
+        attempts = self._again(instance.id, soon=booting)
+        if not booting or state.now() - attempts.since > state.around.times.booting:
+            state.trouble[f"set-up {instance.id}"] = error
+        _LOG.info("%s of swarm %s: %s", instance.id, state.swarm.name, error)
+        if not isinstance(error, ProviderUnreachable):
+            await self.keep_log(instance.id)
+
+    def _again(self, id: str, *, soon: bool = False) -> _Attempts:
+        """Try again later."""
+        now = self._state.now()
+        attempts = self._attempts.setdefault(id, _Attempts(now, now))
+        attempts.failures += 1
+        pause = self._state.around.times.busy if soon else pause_after(attempts.failures)
+        attempts.again = now + pause
+        return attempts
+
+    async def keep_log(self, id: str) -> None:
+        """Fetch a machine's set-up log, if it can be had."""
+        node = self._state.nodes.known(id)
+        if node is not None:
+            await self._keep_log(node)
+
+    async def _keep_log(self, node: Node) -> None:
+        try:
+            text = await log(node.shell, LOG_BYTES)
+        except ProviderError as error:
+            _LOG.debug("the set-up log of %s: %s", node.name, error)
+            return
+        self._state.around.log(self._state.swarm.uid, node.instance.id, text)
