@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
@@ -18,6 +17,7 @@ from providers.base import (
     ProviderUnreachable,
     SwarmHandle,
 )
+from providers.remote_launch import job_files
 from providers.slurm_check import chosen, too_small
 from providers.slurm_client import SlurmClient
 from providers.slurm_host import Folder, Place, SlurmHost
@@ -36,8 +36,6 @@ PARALLEL = 4
 """Commands at a time: Slurm itself takes them one by one."""
 FIRST_PAUSE, LONGEST_PAUSE = 10.0, 120.0
 """Seconds between two submissions of what sbatch refused; the pause doubles."""
-POLL_SECONDS = 0.25
-"""Between a worker's looks at its inbox: no FIFO works across a shared file system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,21 +137,7 @@ class SlurmLaunch:
         return await at_once(self._make(place, request) for request in requests)
 
     async def _make(self, place: Place, request: LaunchRequest) -> str:
-        given = {name: value for name, value in request.config.items() if value is not None}
-        identity = {
-            "job": request.job,
-            "index": request.index,
-            "namespace": request.swarm.namespace,
-            "swarm": request.swarm.name,
-            "swarm_uid": request.swarm.uid,
-            "stores": f"{place.root}/stores",
-            "hint": None,
-            "pollSeconds": POLL_SECONDS,
-        }
-        files = {
-            "env": json.dumps(dict(request.env)),
-            "worker.json": json.dumps({**given, **identity}),
-        }
+        files = job_files(place.root, request)
         return await self._host.make_job(request.swarm, request.job, request.index, files)
 
     async def _submit_all(

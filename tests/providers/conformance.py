@@ -29,7 +29,7 @@ class ProviderConformance:
             wanted = request(swarm)
             async with session(harness) as one:
                 assert await one.provider.observe(swarm) == []
-                await one.provider.launch([wanted])
+                await one.launch([wanted])
                 assert (await one.status(swarm, wanted.job)).state in (
                     JobState.PENDING,
                     JobState.RUNNING,
@@ -51,10 +51,10 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             wanted = request(swarm)
             async with session(harness) as one:
-                await asyncio.gather(*(one.provider.launch([wanted, wanted]) for _ in range(3)))
+                await asyncio.gather(*(one.launch([wanted, wanted]) for _ in range(3)))
                 await one.running(swarm, wanted.job)
                 before = await one.status(swarm, wanted.job)
-                await one.provider.launch([wanted])
+                await one.launch([wanted])
                 assert (await one.status(swarm, wanted.job)).handle == before.handle
                 await until(_exactly(harness, wanted.job, 1), "one process")
 
@@ -66,11 +66,11 @@ class ProviderConformance:
             wanted = [request(swarm, index) for index in range(3)]
             jobs = [one.job for one in wanted]
             async with session(harness) as first:
-                await first.provider.launch(wanted)
+                await first.launch(wanted)
                 await first.running(swarm, *jobs)
                 before = [status.handle for status in await first.provider.observe(swarm)]
             async with session(harness) as second:
-                await second.provider.launch(wanted)
+                await second.launch(wanted)
                 after = await second.provider.observe(swarm)
                 assert [status.handle for status in after] == before
                 assert [status.job for status in after] == jobs
@@ -91,7 +91,7 @@ class ProviderConformance:
                 if point != "before":
                     state = (await one.status(swarm, wanted.job)).state
                     assert state in (JobState.PENDING, JobState.RUNNING)
-                await one.provider.launch([wanted])
+                await one.launch([wanted])
                 await one.running(swarm, wanted.job)
                 one.provider.follow(swarm, wanted.job, 0, 0)
                 await one.ready(wanted.job)
@@ -104,7 +104,7 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as one:
-                await one.provider.launch([request(swarm)])
+                await one.launch([request(swarm)])
                 one.provider.follow(swarm, job, 0, 0)
                 await one.ready(job)
                 await one.prompt(swarm, job, "u.1")
@@ -124,7 +124,7 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as first:
-                await first.provider.launch([request(swarm)])
+                await first.launch([request(swarm)])
                 first.provider.follow(swarm, job, 0, 0)
                 await first.ready(job)
                 await first.prompt(swarm, job, "u.1")
@@ -148,14 +148,14 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as one:
-                await one.provider.launch([request(swarm)])
+                await one.launch([request(swarm)])
                 one.provider.follow(swarm, job, 0, 0)
                 await one.ready(job)
                 one.provider.unfollow(job)
                 await one.prompt(swarm, job, "u.1")
                 await one.provider.flush(job)
                 other = request(swarm, 1).job  # by when it has answered, the first has too
-                await one.provider.launch([request(swarm, 1)])
+                await one.launch([request(swarm, 1)])
                 one.provider.follow(swarm, other, 1, 0)
                 await one.ready(other)
                 assert one.events(job, "u.1") == []
@@ -168,7 +168,7 @@ class ProviderConformance:
             wanted = [request(swarm, index) for index in range(2)]
             lost, kept = (one.job for one in wanted)
             async with session(harness) as one:
-                await one.provider.launch(wanted)
+                await one.launch(wanted)
                 await one.running(swarm, lost, kept)
                 harness.kill_worker(lost)
                 await one.reach(swarm, JobState.ENDED, lost)
@@ -176,7 +176,7 @@ class ProviderConformance:
                 assert (await one.status(swarm, kept)).state is JobState.RUNNING
             for _ in range(2):
                 async with session(harness) as later:
-                    await later.provider.launch(wanted)
+                    await later.launch(wanted)
                     assert (await later.status(swarm, lost)).state is JobState.ENDED
                     assert (await later.status(swarm, kept)).state is JobState.RUNNING
                     assert harness.processes(lost) == set()
@@ -189,10 +189,10 @@ class ProviderConformance:
             wanted = [request(swarm, index) for index in range(4)]
             jobs = [one.job for one in wanted]
             async with session(harness) as one:
-                await one.provider.launch(wanted[:2])
+                await one.launch(wanted[:2])
                 await one.running(swarm, *jobs[:2])
                 before = {s.job: s.handle for s in await one.provider.observe(swarm)}
-                await one.provider.launch(wanted)
+                await one.launch(wanted)
                 await one.running(swarm, *jobs)
                 await one.provider.stop(swarm, [jobs[1]], force=True)
                 await one.reach(swarm, JobState.ENDED, jobs[1])
@@ -209,7 +209,7 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as one:
-                await one.provider.launch([request(swarm)])
+                await one.launch([request(swarm)])
                 one.provider.follow(swarm, job, 0, 0)
                 await one.ready(job)
                 await one.prompt(swarm, job, "u.1", "sleep 0.3")
@@ -228,7 +228,7 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as one:
-                await one.provider.launch([request(swarm)])
+                await one.launch([request(swarm)])
                 one.provider.follow(swarm, job, 0, 0)
                 await one.ready(job)
                 await one.prompt(swarm, job, "u.1", "sleep 0.5")
@@ -249,7 +249,7 @@ class ProviderConformance:
             wanted = [request(swarm, index) for index in range(2)]
             ended, kept = (one.job for one in wanted)
             async with session(harness) as one:
-                await one.provider.launch(wanted)
+                await one.launch(wanted)
                 await one.running(swarm, ended, kept)
                 one.provider.follow(swarm, ended, 0, 0)
                 await one.ready(ended)
@@ -267,7 +267,7 @@ class ProviderConformance:
             wanted = [request(swarm, index) for index in range(2)]
             ended, kept = (one.job for one in wanted)
             async with session(harness) as one:
-                await one.provider.launch(wanted)
+                await one.launch(wanted)
                 one.provider.follow(swarm, ended, 0, 0)
                 await one.running(swarm, ended, kept)
                 await one.ready(ended)
@@ -286,7 +286,7 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as one:
-                await one.provider.launch([request(swarm)])
+                await one.launch([request(swarm)])
                 one.provider.follow(swarm, job, 0, 0)
                 await one.ready(job)
                 await one.prompt(swarm, job, "u.1", DAEMON, STUBBORN)
@@ -315,7 +315,7 @@ class ProviderConformance:
             swarm = new_swarm(harness)
             job = request(swarm).job
             async with session(harness) as one:
-                await one.provider.launch([request(swarm)])
+                await one.launch([request(swarm)])
                 one.provider.follow(swarm, job, 0, 0)
                 await one.ready(job)
                 await one.prompt(swarm, job, "u.1", "echo kept > kept.txt")
@@ -330,7 +330,7 @@ class ProviderConformance:
                 for end in ("/kept.txt", f"inbox/{job}_00.jsonl", f"outbox/{job}_00.jsonl"):
                     assert any(name.endswith(end) for name in names), end
                 assert not [name for name in names if name.endswith(("/env", "/wake"))]
-                await one.provider.remove(swarm)
+                await one.remove(swarm)
             async with session(harness) as two:
                 again = await two.provider.archive(swarm, tmp_path / "archives")
                 assert (again, again.stat().st_mtime_ns) == (path, stamp.st_mtime_ns)
@@ -344,7 +344,7 @@ class ProviderConformance:
             wanted = [request(swarm, index) for index in range(2)]
             jobs = [one.job for one in wanted]
             async with session(harness) as one:
-                await one.provider.launch(wanted)
+                await one.launch(wanted)
                 await one.running(swarm, *jobs)
                 with pytest.raises(ProviderError) as refused:
                     await one.provider.remove(swarm, jobs)
@@ -358,8 +358,8 @@ class ProviderConformance:
                 assert gone.value.reason == "WorkerGone"
                 await one.provider.stop(swarm, jobs, force=True)
                 await one.reach(swarm, JobState.ENDED, jobs[1])
-                await one.provider.remove(swarm)
-                await one.provider.remove(swarm)
+                await one.remove(swarm)
+                await one.remove(swarm)
                 assert await one.provider.observe(swarm) == []
                 assert harness.traces(swarm) == []
                 assert not any(harness.processes(job) for job in jobs)

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 import uuid
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from providers.base import (
+    InProgress,
     JobState,
     JobStatus,
     LaunchRequest,
@@ -22,6 +27,7 @@ from providers.base import (
     SwarmHandle,
 )
 
+ROOT = Path(__file__).parents[2]
 DEADLINE = 40.0
 """Seconds after which a condition counts as never reached (machines may be busy)."""
 
@@ -77,6 +83,23 @@ class Session:
     def events(self, job: str, injection: str | None) -> list[str]:
         """The events of one injection."""
         return [r["event"] for r in self.records(job) if r["injection_id"] == injection]
+
+    async def launch(self, requests: Sequence[LaunchRequest]) -> None:
+        """Launch, and ask again as long as what they need is being made ready."""
+        await self._patiently(lambda: self.provider.launch(requests))
+
+    async def remove(self, swarm: SwarmHandle) -> None:
+        """Remove everything, and ask again as long as machines end."""
+        await self._patiently(lambda: self.provider.remove(swarm))
+
+    async def _patiently(self, call: Callable[[], Awaitable[None]]) -> None:
+        deadline = time.monotonic() + DEADLINE
+        while True:
+            try:
+                return await call()
+            except InProgress as wait:
+                assert time.monotonic() < deadline, f"it takes too long: {wait}"
+                await asyncio.sleep(0.05)
 
     async def status(self, swarm: SwarmHandle, job: str) -> JobStatus:
         """One job as observed now."""
@@ -196,3 +219,35 @@ def processes_below(root: Path, job: str | None = None) -> set[int]:
         if ours and named and state != "Z":
             found.add(int(entry.name))
     return found
+
+
+def die() -> None:
+    """End as by ``kill -9``, which it is."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def die_in_another_process(module: str, request: LaunchRequest, point: str) -> None:
+    """Have a module launch a request that kills its own process at a point."""
+    swarm = request.swarm
+    told = {
+        "swarm": {
+            "namespace": swarm.namespace,
+            "name": swarm.name,
+            "uid": swarm.uid,
+            "parameters": dict(swarm.parameters),
+        },
+        "job": request.job,
+        "index": request.index,
+        "config": dict(request.config),
+        "env": dict(request.env),
+    }
+    command = [sys.executable, "-m", module, point, json.dumps(told)]
+    ended = subprocess.run(command, cwd=ROOT, check=False, timeout=60)
+    assert ended.returncode == -signal.SIGKILL
+
+
+def request_of(text: str) -> LaunchRequest:
+    """What ``die_in_another_process`` told."""
+    told = json.loads(text)
+    swarm = SwarmHandle(**told["swarm"])
+    return LaunchRequest(swarm, told["job"], told["index"], told["config"], told["env"])

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
-from providers.base import LaunchRequest, SwarmHandle
 from providers.remote import RemoteHost
 from providers.remote_values import Ran
+from tests.providers.harness import die, request_of
 from tests.slurm_provider.harness import provider
 
 _run = RemoteHost.run
-
-
-def die() -> None:
-    """End as by ``kill -9``, which it is."""
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 async def dying_run(self: RemoteHost, argv: Sequence[str], **more: Any) -> Ran:
@@ -35,12 +27,9 @@ async def dying_run(self: RemoteHost, argv: Sequence[str], **more: Any) -> Ran:
 
 async def main() -> None:
     """Launch, and never return."""
-    told = json.loads(sys.argv[2])
-    RemoteHost.run = dying_run  # type: ignore[method-assign]
-    swarm = SwarmHandle(**told["swarm"])
+    wanted = request_of(sys.argv[2])
     launching = provider()
     launching.start(lambda batch: None)
-    wanted = LaunchRequest(swarm, told["job"], told["index"], told["config"], told["env"])
     await launching.launch([wanted])
     die()
 

@@ -6,8 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +14,9 @@ from providers.base import LaunchRequest, SwarmHandle
 from providers.slurm import SlurmProvider
 from providers.slurm_remote import RemoteLogins
 from providers.ssh_target import Means
-from tests.providers.harness import processes_below
+from tests.providers.harness import die_in_another_process, processes_below
 from tests.slurm import Slurm, wait
 from tests.sshd import Sshd
-
-HERE = Path(__file__).parent
 
 
 def provider() -> SlurmProvider:
@@ -63,27 +59,7 @@ class SlurmHarness:
 
     def die_while_launching(self, request: LaunchRequest, point: str) -> None:
         """In a process of its own."""
-        swarm = request.swarm
-        told = {
-            "swarm": {
-                "namespace": swarm.namespace,
-                "name": swarm.name,
-                "uid": swarm.uid,
-                "parameters": dict(swarm.parameters),
-            },
-            "job": request.job,
-            "index": request.index,
-            "config": dict(request.config),
-            "env": dict(request.env),
-        }
-        module = "tests.slurm_provider.die_while_launching"
-        ended = subprocess.run(
-            [sys.executable, "-m", module, point, json.dumps(told)],
-            cwd=HERE.parent.parent,
-            check=False,
-            timeout=60,
-        )
-        assert ended.returncode == -signal.SIGKILL
+        die_in_another_process("tests.slurm_provider.die_while_launching", request, point)
 
     def traces(self, swarm: SwarmHandle) -> list[str]:
         """Files with the swarm's uid in their path, and its jobs that are not at their end."""
