@@ -320,7 +320,7 @@ def test_two_machines_at_once(machine: Standin, tmp_path: Path) -> None:
                 set_up(
                     machine, "i-1", want, Coordinator("vol-1", may_format=True),
                     seconds=60, times=TIMES,
-                ),  # fmt: skip
+                ),
                 set_up(
                     other, "i-2", wish(other), Member("10.0.0.5"), seconds=60, times=TIMES
                 ),
