@@ -234,9 +234,7 @@ class AwsProvider:
             why = "there is no volume" if volume is None else f"{volume.id} was let go already"
             raise ProviderError("NothingToArchive", f"{why}: no instance can read it any more")
         with site.holding_volume():
-            if not site.state.host.coordinator:
-                await site.reading(volume)
-            if not site.state.host.coordinator:
+            if not site.state.host.coordinator and not await site.reading(volume):
                 raise site.missing(await site.look())
             return await site.state.host.remote.archive(swarm, destination)
 
@@ -266,7 +264,7 @@ class AwsProvider:
 
     async def _remove_jobs(self, site: Site, swarm: SwarmHandle, jobs: set[str]) -> None:
         site.seating.withdraw(jobs)
-        if not site.state.host.coordinator and not await self._has_volume(swarm):
+        if not await site.at_hand():
             return
         statuses = await site.statuses(await site.look(), fresh=True)
         living = (JobState.RUNNING, JobState.PENDING)
@@ -304,9 +302,8 @@ class AwsProvider:
         site = self._followed.get(job)
         if site is None:
             return
-        if not site.state.host.coordinator and not await self._has_volume(site.state.swarm):
-            return  # nothing can be there that was not read
-        await site.state.host.flush(job)
+        if await site.at_hand():  # else nothing can be there that was not read
+            await site.state.host.flush(job)
 
     async def deliver(
         self,
@@ -318,5 +315,7 @@ class AwsProvider:
         secrets: Mapping[str, str] | None = None,
     ) -> None:
         """Append one record to a job's inbox; its worker looks there several times a second."""
-        remote = self._site(swarm).state.host.remote
+        site = self._site(swarm)
+        await site.at_hand()
+        remote = site.state.host.remote
         await remote.deliver(swarm, job, index, record, secrets=secrets or {})

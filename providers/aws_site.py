@@ -328,28 +328,41 @@ class Site:
         """As ``Provider.observe``. Raises: ProviderUnreachable, ProviderError."""
         if self._ending:
             return []
+        if not await self.at_hand():
+            return []
+        found = await self.look()
+        coordinator = coordinator_of(found.instances, chosen(found.volumes))
+        if coordinator is None or coordinator.id != self.state.host.coordinator:
+            await self.stepped(self.state.around.times.busy)
+            if not await self.at_hand():
+                return []
+        return list((await self.statuses(found)).values())
+
+    async def at_hand(self) -> bool:
+        """Wait a little until what is on the volume can be read; whether there is anything.
+
+        Raises: ProviderUnreachable.
+        """
+        host = self.state.host
+        if host.coordinator:
+            return True
         found = await self.look()
         volume = chosen(found.volumes)
-        host = self.state.host
-        if volume is None or (not volume.in_use and not host.coordinator):
-            return []
-        coordinator = coordinator_of(found.instances, volume)
-        if coordinator is None or coordinator.id != host.coordinator:
-            await self.reading(volume)
-        if host.coordinator:
-            return list((await self.statuses(found)).values())
-        if not volume.in_use:
-            return []
-        raise self.missing(found)
+        if volume is None or not volume.in_use or self._ending:
+            return False
+        if not await self.reading(volume):
+            raise self.missing(await self.look())
+        return True
 
-    async def reading(self, volume: Volume) -> None:
+    async def reading(self, volume: Volume) -> bool:
         """Wait a little for the coordinator, if one runs already that has yet to be looked at."""
         state, until = self.state, self.state.now() + self.state.around.times.adopting
         while volume.in_use and not state.host.coordinator and state.now() < until:
             await self.stepped(state.around.times.busy)
             instance = coordinator_of((await self.look()).instances, volume)
             if instance is None or f"set-up {instance.id}" in state.trouble:
-                return
+                break
+        return bool(state.host.coordinator)
 
     def missing(self, found: Inventory) -> ProviderUnreachable:
         """Why what is on the volume cannot be read now."""

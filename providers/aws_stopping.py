@@ -6,7 +6,6 @@ import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 
-from providers.aws_plan import chosen
 from providers.aws_site import Site, instance_of
 from providers.aws_values import Instance
 from providers.base import JobState, ProviderError, ProviderUnreachable
@@ -26,13 +25,9 @@ async def stop(site: Site, jobs: Collection[str], *, force: bool) -> None:
     """
     state = site.state
     site.seating.withdraw(jobs)
-    found = await site.look()
-    volume = chosen(found.volumes)
-    if not state.host.coordinator:
-        if volume is None or not volume.in_use:
-            return
-        raise site.missing(found)
-    swarm = state.swarm
+    if not await site.at_hand():
+        return
+    found, swarm = await site.look(), state.swarm
     ended = [
         job
         for job, status in (await site.statuses(found)).items()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 from dataclasses import dataclass, field
@@ -48,11 +47,12 @@ class AwsHarness:
 
     def parameters(self) -> dict[str, Any]:
         """The provider block."""
-        return self.cloud.parameters(**{"workersPerInstance": 2, **self.more})
+        volume = {"sizeGib": 8, "deleteOnTermination": True}
+        return self.cloud.parameters(**{"workersPerInstance": 2, "volume": volume, **self.more})
 
     def processes(self, job: str) -> set[int]:
-        """Living processes of a job, on any machine."""
-        return set(self.cloud.processes(job))
+        """Living processes of a job, on any machine, without who watches over it."""
+        return {pid for pid in self.cloud.processes(job) if "supervise" not in _words(pid)}
 
     def kill_worker(self, job: str) -> None:
         """SIGKILL to the process that is the worker."""
@@ -64,14 +64,9 @@ class AwsHarness:
     def worker(self, job: str) -> int | None:
         """The process of a worker, as the host counts it."""
         for pid in self.processes(job):
-            with contextlib.suppress(OSError):
-                words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-                if (
-                    len(words) > 3
-                    and words[-2].endswith(f"/{job}".encode())
-                    and b"supervise" not in words
-                ):
-                    return pid
+            words = _words(pid)
+            if "-I" in words and words[-1].endswith(f"/{job}"):
+                return pid
         return None
 
     def disconnect(self) -> None:
@@ -86,3 +81,11 @@ class AwsHarness:
     def traces(self, swarm: SwarmHandle) -> list[str]:
         """Instances that have not ended, and volumes."""
         return self.cloud.leftovers(swarm.uid)
+
+
+def _words(pid: int) -> list[str]:
+    """What a process was started with; nothing, if it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().split("\0")[:-1]
+    except OSError:
+        return []

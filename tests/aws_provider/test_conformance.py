@@ -7,3 +7,5 @@ from tests.providers.conformance import ProviderConformance
 
 class TestAws(ProviderConformance):
     """With real boto3, SSH, file systems, and the worker that users get."""
+
+    ended_where_they_are = True

@@ -23,6 +23,9 @@ STUBBORN = "sh -c 'trap \"\" TERM HUP INT; sleep 600 & wait; wait'"
 class ProviderConformance:
     """Derive from this and define the fixture ``harness``."""
 
+    ended_where_they_are = False
+    """Whether what a dead worker left running is ended without the provider."""
+
     def test_a_launched_worker_runs_and_its_heart_beats(self, harness: Harness) -> None:
         async def scenario() -> None:
             swarm = new_swarm(harness)
@@ -282,23 +285,27 @@ class ProviderConformance:
         run(scenario)
 
     def test_what_a_dead_worker_left_running_is_ended(self, harness: Harness) -> None:
-        async def scenario() -> None:
-            swarm = new_swarm(harness)
-            job = request(swarm).job
-            async with session(harness) as one:
-                await one.launch([request(swarm)])
-                one.provider.follow(swarm, job, 0, 0)
-                await one.ready(job)
-                await one.prompt(swarm, job, "u.1", DAEMON, STUBBORN)
-                await until(_at_least(harness, job, 4), "its commands to run")
-                harness.kill_worker(job)
-                await one.reach(swarm, JobState.ENDED, job)
-                assert harness.processes(job), "the test is void if nothing was left running"
-            async with session(harness) as two:
-                await two.provider.stop(swarm, [job], force=True)
-                await until(_none(harness, job), "its processes to end")
+        run(lambda: self.left_running(harness))
 
-        run(scenario)
+    async def left_running(self, harness: Harness) -> None:
+        """By the provider, or by what watches over workers where they are."""
+        swarm = new_swarm(harness)
+        job = request(swarm).job
+        async with session(harness) as one:
+            await one.launch([request(swarm)])
+            one.provider.follow(swarm, job, 0, 0)
+            await one.ready(job)
+            await one.prompt(swarm, job, "u.1", DAEMON, STUBBORN)
+            await until(_at_least(harness, job, 4), "its commands to run")
+            harness.kill_worker(job)
+            await one.reach(swarm, JobState.ENDED, job)
+            if self.ended_where_they_are:
+                await until(_none(harness, job), "what it left to end")
+                return
+            assert harness.processes(job), "the test is void if nothing was left running"
+        async with session(harness) as two:
+            await two.provider.stop(swarm, [job], force=True)
+            await until(_none(harness, job), "its processes to end")
 
     def test_stopping_what_is_not_there_is_no_error(self, harness: Harness) -> None:
         async def scenario() -> None:

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from providers.base import JobState
-from tests.providers.conformance import DAEMON, STUBBORN, ProviderConformance
-from tests.providers.harness import new_swarm, request, run, session, until
+from tests.providers.conformance import ProviderConformance
+from tests.providers.harness import run
 from tests.slurm import Slurm
 from tests.slurm_provider.harness import SlurmHarness
 from tests.sshd import Sshd
@@ -17,6 +16,8 @@ from tests.sshd import Sshd
 
 class TestSlurm(ProviderConformance):
     """With the worker that users get."""
+
+    ended_where_they_are = True
 
     @pytest.fixture
     def harness(
@@ -34,23 +35,3 @@ class TestSlurm(ProviderConformance):
         if not harness.slurm.tracks:
             pytest.skip("the kernel's freezer cannot be had here, by which Slurm tracks processes")
         run(lambda: self.left_running(harness))
-
-    async def left_running(self, harness: SlurmHarness) -> None:
-        swarm = new_swarm(harness)
-        job = request(swarm).job
-        async with session(harness) as one:
-            await one.provider.launch([request(swarm)])
-            one.provider.follow(swarm, job, 0, 0)
-            await one.ready(job)
-            await one.prompt(swarm, job, "u.1", DAEMON, STUBBORN)
-
-            async def begun() -> bool:
-                return len(harness.processes(job)) >= 4
-
-            async def gone() -> bool:
-                return not harness.processes(job)
-
-            await until(begun, "its commands to run")
-            harness.kill_worker(job)
-            await one.reach(swarm, JobState.ENDED, job)
-            await until(gone, "what it left to end")
