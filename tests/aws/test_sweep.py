@@ -15,12 +15,14 @@ from cli.main import cli
 from controller.runtime.home import Home
 from controller.runtime.leftovers import look_for_leftovers
 from controller.store.database import Database
+from controller.store.kube_rest import path_of
 from providers import aws_sweep
 from providers.aws_api import Boto, Clouds
 from providers.aws_places import Places
 from providers.aws_sweep import Found, Standing, removable, remove, survey
 from providers.aws_values import Api, Wish
 from tests.aws.conftest import QUICK, Run, launch
+from tests.cli.apiserver import ApiServer, Asked, Reply, status
 from tests.cloud.api import REGION, CloudApi
 from tests.lab import swarm
 
@@ -276,6 +278,48 @@ def test_doctor_looks_where_the_home_ever_was(
     named = doctor("--region", REGION, "--endpoint-url", api.url)
     assert named.exit_code == 1
     api.up()
+
+
+@pytest.mark.usefixtures("old")
+def test_doctor_in_a_cluster(
+    ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any], tmp_path: Path
+) -> None:
+    made = run(fill(ec2, wish, "uid-of-the-namespace"))
+    made["lease"] = run(launch(ec2, wish, token="l", tags=tags("x", "uid-of-the-lease")))[0]
+    uids = {"/api/v1/namespaces/codeswarm": "uid-of-the-namespace"}
+    uids[path_of("Lease", "codeswarm", "codeswarm-controller")] = "uid-of-the-lease"
+    of_swarm = {
+        "metadata": {"name": "cloud", "namespace": "a", "uid": "owned"},
+        "spec": {"provider": {"aws": api.parameters()}},
+    }
+
+    def answer(asked: Asked) -> Reply:
+        if asked.path in uids:
+            return Reply({"metadata": {"uid": uids[asked.path]}})
+        if asked.path == path_of("Swarm", None):
+            return Reply({"items": [of_swarm]})
+        return status(403, "may not", "Forbidden")
+
+    with ApiServer(answer) as server:
+        config = str(server.kubeconfig(tmp_path))
+        listed = CliRunner().invoke(cli, ["doctor", "--kubeconfig", config, "--aws"])
+    standing = {
+        name: line.rpartition("   ")[2]
+        for name, one in made.items()
+        for line in listed.stdout.splitlines()
+        if one in line
+    }
+    assert standing["owned"] == standing["owned-volume"] == "of a swarm", listed.output
+    assert standing["left"] == standing["lease"] == "left over"
+    assert standing["another"] == "of another home"
+
+    # Who may not see all swarms sees no left-overs, and removes nothing.
+    with ApiServer(lambda _: status(403, "may not", "Forbidden")) as server:
+        config = str(server.kubeconfig(tmp_path))
+        words = ["--aws", "--region", REGION, "--endpoint-url", api.url, "--remove", "--yes"]
+        refused = CliRunner().invoke(cli, ["doctor", "--kubeconfig", config, *words])
+    assert refused.exit_code != 0
+    assert set(api.live()) == {made[name] for name in ("owned", "left", "another", "lease")}
 
 
 @pytest.mark.parametrize(
