@@ -72,6 +72,7 @@ def _swarm(client: Client, obj: Resource, status: Mapping[str, Any], now: float)
             ("Next launch at", status.get("nextLaunchAt")),
             ("Refused", _refused(status)),
             ("Archive", status.get("archivePath")),
+            ("Machines", _machines(status)),
             *_usage(status),
         ],
     )
@@ -90,6 +91,15 @@ def _swarm(client: Client, obj: Resource, status: Mapping[str, Any], now: float)
     ]
     headers = ["INDEX", "PHASE", "TASK", "JOB", "HANDLE", "SINCE", "COST", "REASON"]
     yield from _table("Workers", headers, rows)
+
+
+def _machines(status: Mapping[str, Any]) -> str:
+    """How many machines of its own a swarm has, and their part of its cost."""
+    found = status.get("machines") or {}
+    if not found:
+        return ""
+    cost = money(found.get("costUsd"))
+    return f"{found.get('count', 0)}, {found.get('hours', '0')} hours so far, {cost} of its cost"
 
 
 def _environment(agent: Mapping[str, Any]) -> str:

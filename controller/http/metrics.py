@@ -150,6 +150,15 @@ def _world(ctx: Context) -> Iterator[Metric]:
         _dollars({at: swarm.cost for at, swarm in swarms.items()}),
     )  # fmt: skip
     yield _gauge(
+        "swarm_machines", "Machines of its own that a Swarm has.", ("namespace", "swarm"),
+        {at: swarm.rented for at, swarm in swarms.items() if swarm.machines.shown},
+    )  # fmt: skip
+    yield _gauge(
+        "swarm_machines_cost_usd", "The priced part of what they cost so far, ended ones too.",
+        ("namespace", "swarm"),
+        {at: float(s.machines.cost) for at, s in swarms.items() if s.machines.priced},
+    )  # fmt: skip
+    yield _gauge(
         "project_cost_usd", "The priced part of a Project's cost.", ("namespace", "project"),
         _dollars({at: project.cost for at, project in projects.items()}),
     )  # fmt: skip

@@ -7,23 +7,27 @@ from decimal import Decimal
 from typing import Any
 
 from controller.domain.blockers import Cause
-from controller.domain.cost import Spent, text
+from controller.domain.cost import EXACT, Spent, text
+from controller.domain.machines import NO_BILL, Bill
+from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import ConditionWriter, Context
 from controller.reconcile.infos import ProjectInfo, SwarmInfo, TaskInfo, project_key
 from controller.reconcile.sums import spent_by
 from controller.reconcile.world import World
-from controller.store.base import Key
+from controller.resources.conditions import find
+from controller.store.base import Key, Resource, key_of
 
-EXCEEDED = "BudgetExceeded"
+EXCEEDED, UNPRICED = "BudgetExceeded", "Unpriced"
+IDLE_SECONDS = 600.0
 MAX_SHOWN = 3
-"""Models named in a message."""
+"""Models or types of machines named in a message."""
 
 
-def exceeded(budget: Mapping[str, Any], spent: Spent) -> Cause | None:
+def exceeded(budget: Mapping[str, Any], spent: Spent, machines: Bill = NO_BILL) -> Cause | None:
     """What stops new turns under a budget, or None.
 
-    ``BudgetExceeded`` also ends running turns.  A cost limit cannot be judged while usage has no
-    price, so any unpriced usage stops new turns (``Unpriced``).
+    ``BudgetExceeded`` also ends running turns.  A cost limit cannot be judged while something has
+    no price, so any unpriced usage or machine stops new turns (``Unpriced``).
     """
     limit = budget.get("maxTokens")
     if limit is not None:
@@ -33,26 +37,39 @@ def exceeded(budget: Mapping[str, Any], spent: Spent) -> Cause | None:
     most = budget.get("maxCostUsd")
     if most is None:
         return None
-    if spent.cost >= Decimal(most):
-        return Cause(EXCEEDED, f"{text(spent.cost)} of {text(Decimal(most))} USD are spent")
+    cost = EXACT.add(spent.cost, machines.cost)
+    if cost >= Decimal(most):
+        part = f", {text(machines.cost)} of them for machines" if machines.cost else ""
+        return Cause(EXCEEDED, f"{text(cost)} of {text(Decimal(most))} USD are spent{part}")
     if spent.unpriced:
-        return Cause("Unpriced", _unpriced(spent.unpriced))
+        return Cause(
+            UNPRICED,
+            f"there is no price for model {_listed(spent.unpriced)}, under a cost limit: give it "
+            "one in modelPricing of the configuration, or name another by agent.pricingModel",
+        )
+    if machines.unpriced:
+        return Cause(
+            UNPRICED,
+            f"there is no price for machines of type {_listed(machines.unpriced)}, under a cost "
+            "limit: give it one in instancePricing of the configuration",
+        )
     return None
 
 
-def _unpriced(models: tuple[str, ...]) -> str:
-    more = f" and {len(models) - MAX_SHOWN} more" if len(models) > MAX_SHOWN else ""
-    return (
-        f"there is no price for model {', '.join(models[:MAX_SHOWN])}{more}, under a cost limit: "
-        "give it one in modelPricing of the configuration, or name another by agent.pricingModel"
-    )
+def _listed(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - MAX_SHOWN} more" if len(names) > MAX_SHOWN else ""
+    return f"{', '.join(names[:MAX_SHOWN])}{more}"
 
 
 def halted(world: World, info: ProjectInfo | SwarmInfo) -> Cause | None:
-    """What stops new turns of a Project or Swarm now: its last turn's usage is counted."""
+    """What stops new turns of a Project or Swarm now: its last turn's usage is counted.
+
+    A Swarm's machines count for its own budget, and for no Project's.
+    """
     if not info.budget:
         return None
-    return exceeded(info.budget, spent_by(world, info.key, info.folded))
+    machines = info.machines if isinstance(info, SwarmInfo) else NO_BILL
+    return exceeded(info.budget, spent_by(world, info.key, info.folded), machines)
 
 
 def _owners(
@@ -72,6 +89,20 @@ def overspent(world: World, info: TaskInfo) -> bool:
     """Whether the running turn of a Task must end: a budget that it counts for is used up."""
     causes = (halted(world, owner) for owner in _owners(world, info, (info.open_swarm,)))
     return any(cause is not None and cause.reason == EXCEEDED for cause in causes)
+
+
+def has_idled(world: World, obj: Resource, now: float) -> bool:
+    """Whether a Swarm's workers have had nothing to do for long, since its budget is used up.
+
+    Then it is not worth what machines cost to have them wait.
+    """
+    known = find((obj.get("status") or {}).get("conditions") or [], "WithinBudget") or {}
+    since = seconds_of(known.get("lastTransitionTime"))
+    info = world.swarms.get(key_of(obj))
+    if info is None or known.get("status") != "False" or since is None:
+        return False
+    at_work = any(job in world.open_jobs for job in info.workers)
+    return now - since >= IDLE_SECONDS and not at_work and halted(world, info) is not None
 
 
 class Budgets:
@@ -107,10 +138,13 @@ class Budgets:
 
 
 def budget_condition(
-    writer: ConditionWriter, budget: Mapping[str, Any] | None, spent: Spent
+    writer: ConditionWriter,
+    budget: Mapping[str, Any] | None,
+    spent: Spent,
+    machines: Bill = NO_BILL,
 ) -> bool:
     """Set ``WithinBudget``; whether it is another one than before."""
-    cause = exceeded(budget or {}, spent)
+    cause = exceeded(budget or {}, spent, machines)
     before, _ = writer.status_of("WithinBudget")
     if cause is not None:
         writer.set("WithinBudget", False, cause.reason, cause.message)

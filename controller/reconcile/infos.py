@@ -8,6 +8,7 @@ from typing import Any
 
 from controller.domain.cost import NOTHING, Spent, spent_of_row, spent_of_rows, total
 from controller.domain.fleet import LOST, waiting_note
+from controller.domain.machines import NO_BILL, Bill
 from controller.domain.usage import ZERO, Usage, from_status, to_status
 from controller.reconcile.clock import seconds_of
 from controller.resources.conditions import find
@@ -153,6 +154,10 @@ class SwarmInfo:
     """The effective ``agent`` block, as its last pass resolved it."""
     budget: Mapping[str, Any] = field(default_factory=dict)
     folded: Folded = NOTHING_FOLDED
+    machines: Bill = NO_BILL
+    """What its machines have cost so far."""
+    rented: int = 0
+    """How many of them there are."""
     quota: Mapping[str, Any] = field(default_factory=dict)
     """``status.quota``: the pause of its credential, as it was written."""
     halted: str = ""
@@ -376,8 +381,14 @@ def folded_of(obj: Resource) -> Folded:
     if not obj["spec"].get("budget"):
         return NOTHING_FOLDED
     status = obj.get("status") or {}
+    return Folded(everything_folded(obj), tuple(status.get("foldedUids") or ()))
+
+
+def everything_folded(obj: Resource) -> Spent:
+    """What a Project's or Swarm's status says was used, but for what its present tasks say."""
+    status = obj.get("status") or {}
     system = (spent_of_rows(row.get("systemUsage")) for row in status.get("workers") or ())
-    return Folded(total([folded_spent(status), *system]), tuple(status.get("foldedUids") or ()))
+    return total([folded_spent(status), *system])
 
 
 def folded_spent(status: Mapping[str, Any]) -> Spent:

@@ -5,7 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from controller.domain.cost import Spent, put, shown, spent_of_rows, to_rows
+from controller.domain.cost import (
+    EXACT,
+    UNPRICED,
+    Spent,
+    put,
+    shown,
+    spent_of_rows,
+    text,
+    to_rows,
+)
+from controller.domain.machines import Bill
 from controller.domain.usage import to_status
 
 MAX_MODELS = 50
@@ -19,6 +29,20 @@ def put_spent(status: dict[str, Any], spent: Spent) -> None:
     else:
         status.pop("usage", None)
     put(status, spent)
+
+
+def put_cost(status: dict[str, Any], spent: Spent, machines: Bill) -> None:
+    """Set a Swarm's ``costUsd``: of its agents' models, and of its machines."""
+    known = [part.priced for part in spent.parts]
+    found = []
+    if any(known) or machines.priced:
+        found.append(text(EXACT.add(spent.cost, machines.cost)))
+    if spent.unpriced or machines.unpriced:
+        found.append(UNPRICED)
+    if found:
+        status["costUsd"] = " + ".join(found)
+    else:
+        status.pop("costUsd", None)
 
 
 def put_folded(status: dict[str, Any], spent: Spent) -> None:

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Any
 
 from controller.domain.fleet import COMING, LOST, Entry, FleetPlan, Limits, plan_fleet
-from controller.reconcile.budget import halted
+from controller.reconcile.accounts import Accounts
+from controller.reconcile.budget import halted, has_idled
 from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.contact import CROWDED_SECONDS, Contact, Crowded
@@ -64,7 +65,8 @@ class SwarmReconciler:
         self._outboxes = Outboxes(ctx)
         self._actor = Actor(ctx)
         self._contacts = Contact(ctx, self._outboxes)
-        self._end = SwarmEnd(ctx, self._outboxes, self._contacts)
+        self._accounts = Accounts(ctx)
+        self._end = SwarmEnd(ctx, self._outboxes, self._contacts, self._accounts)
         self._credentials = SwarmCredential(ctx)
         self._contact: dict[Key, float] = {}
 
@@ -104,8 +106,11 @@ class SwarmReconciler:
     async def _refuse(self, key: Key, obj: Resource, problem: Problem) -> float | None:
         """The world or the spec must be put right first; live workers are only minded."""
         want = held(self._ctx, obj)
-        if want is not None and want.provider in self._ctx.providers and entries_of(obj):
-            return await self._converge(key, obj, want, problem)
+        provider = self._ctx.providers.get(want.provider) if want is not None else None
+        if want is not None and provider is not None:
+            if entries_of(obj):
+                return await self._converge(key, obj, want, problem)
+            obj = await self._accounts.look(obj, provider, want.parameters)
         await self._ctx.write_status(obj, refusal(self._ctx, obj, problem))
         return REFUSED_SECONDS
 
@@ -122,6 +127,7 @@ class SwarmReconciler:
             there = replace(want, provider=kind, parameters=old, effective=effective, allowed=0)
             return await self._converge(key, obj, there)
         try:
+            obj = await self._accounts.look(obj, provider, old)
             handle = self._ctx.handle_to(obj, old)
             jobs = await self._contacts.observe(provider, handle)
         except ProviderError as error:
@@ -130,6 +136,7 @@ class SwarmReconciler:
             waits = await self._clear(key, handle, provider, jobs)
         except InProgress as error:
             return await self._moving(obj, error)
+        obj = await self._accounts.look(obj, provider, old)
         return waits or await self._converge(key, obj, want)
 
     async def _clear(
@@ -164,6 +171,7 @@ class SwarmReconciler:
     ) -> float | None:
         provider = self._ctx.providers[want.provider]
         try:
+            obj = await self._accounts.look(obj, provider, want.parameters)
             handle = self._ctx.handle_to(obj, want.parameters)
             jobs = {job.job: job for job in await self._contacts.observe(provider, handle)}
             entries = entries_of(obj)
@@ -177,6 +185,8 @@ class SwarmReconciler:
                 await provider.flush(entry.job)
         self._credentials.look(key, want, entries, jobs, accepted=problem is None)
         room = allowed(self._ctx, obj, want.provider)
+        if provider.rents and has_idled(self._ctx.world, obj, now):
+            room = 0
         want = replace(want, allowed=min(want.allowed, room))
         plan = self._plan(key, obj, want, entries, jobs, now=now, hold=problem is not None)
         self._outboxes.promise(key, want.provider, len(plan.entries))

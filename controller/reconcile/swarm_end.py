@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from controller.reconcile.accounts import Accounts, bare_handle, books_of
 from controller.reconcile.carriages import NotYet
 from controller.reconcile.clock import stamp
 from controller.reconcile.contact import Contact
@@ -54,8 +55,11 @@ ROWS = 20
 class SwarmEnd:
     """One step at a time towards nothing left."""
 
-    def __init__(self, ctx: Context, outboxes: Outboxes, contacts: Contact) -> None:
+    def __init__(
+        self, ctx: Context, outboxes: Outboxes, contacts: Contact, accounts: Accounts
+    ) -> None:
         self._ctx = ctx
+        self._accounts = accounts
         self._outboxes = outboxes
         self._contacts = contacts
         self._status = EndStatus(ctx)
@@ -84,6 +88,7 @@ class SwarmEnd:
         provider: Provider,
         parameters: Mapping[str, Any] | None,
     ) -> float | None:
+        obj = await self._accounts.look(obj, provider, parameters)
         try:
             if provider.rents and (is_forced(obj) or is_letting_go(obj)):
                 return await self._give_back(obj, spec, provider, parameters)
@@ -120,6 +125,7 @@ class SwarmEnd:
             return waits
         self._drained.difference_update(j.job for j in jobs)
         self._ended.difference_update(j.job for j in jobs)
+        await self._accounts.settle(obj, provider, parameters)
         await self._release(obj)
         return None
 
@@ -127,6 +133,7 @@ class SwarmEnd:
         await self._status.release(obj, told=told)
         self._failed.pop(obj["metadata"]["uid"], None)
         self._given_up.pop(obj["metadata"]["uid"], None)
+        self._accounts.forget(obj["metadata"]["uid"])
 
     async def _leave(
         self, obj: Resource, spec: Mapping[str, Any], handle: SwarmHandle, provider: Provider
@@ -165,8 +172,7 @@ class SwarmEnd:
         parameters: Mapping[str, Any] | None,
     ) -> float | None:
         """End the machines without another word to them. Raises: ProviderError."""
-        meta, key = obj["metadata"], key_of(obj)
-        handle = SwarmHandle(meta["namespace"], meta["name"], meta["uid"], parameters or {})
+        key, handle = key_of(obj), bare_handle(obj, parameters)
         keep = lacks_archive(obj, spec)
         await self._status.let_go(
             obj, keep_volume=keep, why="ended at once, no archive was made" if keep else ""
@@ -181,6 +187,7 @@ class SwarmEnd:
             await leave(self._ctx, key, handle, provider)
         except NotYet:
             return 0.5
+        await self._accounts.settle(obj, provider, parameters)
         await self._release(obj)
         return None
 
@@ -349,7 +356,8 @@ class SwarmEnd:
         below = f"; its folders are below {root}" if root else ""
         costs = ""
         if kind in RENTING:
-            costs = f"; machines may go on costing: `codeswarm doctor --{kind}` lists them"
+            machines = _listed([row.id for row in books_of(obj).running]) or "that it has"
+            costs = f"; machines {machines} may go on costing: `codeswarm doctor --{kind}`"
         text = f"let go without contact ({why}); {left}{below}{costs}"
         self._ctx.event(obj, "Abandoned", text, warning=True)
         await self._release(obj, told=True)

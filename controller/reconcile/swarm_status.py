@@ -13,6 +13,7 @@ from controller.domain.fleet import (
     Entry,
     FleetPlan,
 )
+from controller.domain.machines import bill_of_status
 from controller.domain.pauses import Pause
 from controller.reconcile.budget import budget_condition
 from controller.reconcile.clock import seconds_of, stamp
@@ -21,6 +22,7 @@ from controller.reconcile.infos import folded_spent, queued_by
 from controller.reconcile.pauses import quota_condition
 from controller.reconcile.pricing import agent_of, merged, price_folded
 from controller.reconcile.spending import (
+    put_cost,
     put_folded,
     put_folded_of_worker,
     put_spent,
@@ -161,8 +163,10 @@ def swarm_status(
     _put(status, "nextLaunchAt", stamp(plan.next_launch_at) if plan.next_launch_at else None)
     put_folded(status, folded)
     put_spent(status, used)
+    machines = bill_of_status(status.get("machines") or {})
+    put_cost(status, used, machines)
     writer = ConditionWriter(obj, ctx.now())
-    if budget_condition(writer, obj["spec"].get("budget"), used):
+    if budget_condition(writer, obj["spec"].get("budget"), used, machines):
         ctx.wake_dispatch()
     info = ctx.world.swarms.get(key)
     pause = quota_condition(
@@ -267,7 +271,7 @@ def _shortage(
         reason = trouble.reason
     why = _last_failure(writer, plan, trouble)
     budget = find(writer.conditions, "WithinBudget") or {}
-    if want.begins_with_a_turn and budget.get("status") == "False":
+    if (want.begins_with_a_turn or not want.allowed) and budget.get("status") == "False":
         reason, why = budget["reason"], f"; {budget['message']}"
     lost = [e for e in plan.entries if e.phase == LOST]
     if lost:

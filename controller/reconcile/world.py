@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from controller.domain.cost import NOTHING, Spent
+from controller.domain.machines import bill_of_status
 from controller.domain.paths import Claims
 from controller.domain.usage import from_status
 from controller.reconcile.infos import (
@@ -303,6 +304,8 @@ class World:
             agent=effective.get("agent") or {},
             budget=obj["spec"].get("budget") or {},
             folded=folded_of(obj),
+            machines=bill_of_status(status.get("machines") or {}),
+            rented=(status.get("machines") or {}).get("count", 0),
             quota=status.get("quota") or {},
             halted=halted_by(status),
             unusable=unusable_by(status),
