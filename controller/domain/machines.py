@@ -21,6 +21,8 @@ LEAST_SECONDS = 60
 """What is paid for at least, for each machine."""
 MISSING_SECONDS = 7200
 """A machine that is not listed for so long has ended; until then it may be listed again."""
+APART_SECONDS = 1800
+"""Looks that are further apart tell nothing of the time between them."""
 LISTED_SECONDS = 7200
 """One that ended longer ago is not counted any more when it is first heard of: so long, at least,
 it is known which were counted."""
@@ -146,6 +148,7 @@ def look(books: Books, listed: Iterable[Listed], now: int, prices: Prices) -> Bo
     now = max(now, books.as_of)  # a clock that was set back takes nothing away
     ended, counted = _by_kind(_priced(books.ended, prices)), dict(books.counted)
     running = []
+    apart = now - books.as_of > APART_SECONDS  # what was missed then is not known to be gone
 
     def close(one: Running, until: int) -> None:
         counted[one.id] = now
@@ -156,7 +159,7 @@ def look(books: Books, listed: Iterable[Listed], now: int, prices: Prices) -> Bo
         there = found.get(one.id)
         if there is None:
             seen = books.as_of if one.seen is None else one.seen
-            missed = now if one.missed is None else one.missed
+            missed = now if one.missed is None or apart else one.missed
             if now - missed < MISSING_SECONDS:
                 running.append(one._replace(seen=seen, missed=missed))
             else:
