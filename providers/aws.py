@@ -41,7 +41,7 @@ from providers.remote import RemoteHost
 from worker.paths import component
 
 if TYPE_CHECKING:
-    from providers.aws_api import Boto, Clouds
+    from providers.aws_api import Clouds
     from providers.aws_preflight import Preflight
     from providers.ssh_target import Means
 
@@ -57,6 +57,7 @@ class AwsProvider:
         home: id of this home, for tags; a function, so that none is made before it is needed.
         left: seconds for which this controller may still act.
         log: takes the set-up log of a machine: swarm uid, instance id, text.
+        used: told each region and endpoint before anything is launched there.
         times: intervals.
     """
 
@@ -70,12 +71,14 @@ class AwsProvider:
         home: Callable[[], str],
         left: Callable[[], float] = lambda: math.inf,
         log: Callable[[str, str, str], None] = lambda uid, instance, text: None,
+        used: Callable[[Api], None] = lambda api: None,
         times: Times | None = None,
     ) -> None:
         self._means = means
         self._home = home
         self._left = left
         self._log = log
+        self._used = used
         self._times = times or Times()
         self._clouds: Clouds | None = None
         self._preflight: Preflight | None = None
@@ -90,9 +93,13 @@ class AwsProvider:
         self.stores: RemoteStores | None = VolumeStores(self._volume_host, self._has_volume)
 
     @property
-    def clouds(self) -> list[Boto]:
-        """Those that were asked something, for their counters."""
-        return self._clouds.all() if self._clouds is not None else []
+    def clouds(self) -> Clouds:
+        """EC2 of every region and endpoint."""
+        if self._clouds is None:
+            from providers.aws_api import Clouds
+
+            self._clouds = Clouds(may=self._may, seen=self._used)
+        return self._clouds
 
     def start(self, sink: Sink, ended: Ended | None = None) -> None:
         """Begin to hand on what workers say; nobody is asked yet."""
@@ -129,12 +136,11 @@ class AwsProvider:
         """Raises: ProviderError (``NotStarted``)."""
         if self._sink is None:
             raise ProviderError("NotStarted", "the provider for AWS was not started")
-        if self._clouds is None or self._preflight is None:
-            from providers.aws_api import Clouds
+        if self._preflight is None:
             from providers.aws_preflight import Preflight
 
-            self._clouds, self._preflight = Clouds(may=self._may), Preflight()
-        ec2 = self._clouds.of(api)
+            self._preflight = Preflight()
+        ec2 = self.clouds.of(api)
         lookout = self._lookouts.setdefault(api, Lookout(ec2))
         return Surroundings(
             ec2=ec2,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from providers.aws_values import Instance, Wish
@@ -57,10 +57,11 @@ def target_of(swarm: SwarmHandle, wish: Wish, instance: Instance) -> SshTarget:
 
     given = {**swarm.parameters, "port": wish.ssh_port, "user": wish.user}
     address = instance.address(wish)
-    if not (given.get("knownHosts") or given.get("knownHostsFile")) and instance.host_key:
-        place = address if wish.ssh_port == 22 else f"[{address}]:{wish.ssh_port}"
-        given["knownHosts"] = f"{place} {instance.host_key}\n"
-    return SshTarget.from_parameters(given, swarm.secrets, host=address)
+    target = SshTarget.from_parameters(given, swarm.secrets, host=address)
+    if target.known_hosts or target.known_hosts_file or not instance.host_key:
+        return target
+    place = address if wish.ssh_port == 22 else f"[{address}]:{wish.ssh_port}"
+    return replace(target, host_keys=f"{place} {instance.host_key}")
 
 
 class Nodes:

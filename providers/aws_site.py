@@ -298,6 +298,8 @@ class Site:
             raise
         except ProviderError as error:
             state.trouble["launch"] = error
+            if not isinstance(error, ProviderUnreachable):
+                around.preflight.forget()
             around.lookout.doubt()
             return False
         state.trouble.pop("launch", None)

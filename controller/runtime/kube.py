@@ -30,6 +30,7 @@ from controller.reconcile.transcripts import Transcripts
 from controller.repository.service import Repositories
 from controller.resources import settings
 from controller.resources.texts import Sources
+from controller.runtime.aws import aws_provider, begin_sweep
 from controller.runtime.fencing import FencedProvider
 from controller.runtime.home import Home
 from controller.runtime.kube_watch import Watches, not_served
@@ -209,7 +210,9 @@ class KubeController:
         configuration: settings.Settings,
         holding: asyncio.Task[None],
     ) -> None:
-        ctx = self._context(store, lease, configuration)
+        homes = await lease.identities()
+        aws = aws_provider(self._home, Means.none, lambda: homes[0], left=lease.left)
+        ctx = self._context(store, lease, configuration, aws)
         self._monitor.watch(ctx)
         self._health.oldest = ctx.queue.oldest
         manager = Manager(ctx)
@@ -218,6 +221,8 @@ class KubeController:
         watching = loop.create_task(watches.run(self._take_signals, done), name="watches")
         listing = loop.create_task(watches.resync(RESYNC_SECONDS), name="resync")
         manager.start()
+        removing = configuration.aws.remove_leftovers
+        sweep = begin_sweep(self._home, aws, store, lambda: homes, removing=removing)
         self._manager = manager
         gc.freeze()
         LOG.info("controller is up, epoch %d", lease.epoch)
@@ -226,13 +231,17 @@ class KubeController:
             LOG.info("stopping; workers run on")
         finally:
             self._manager, self._waits = None, "it stops"
+            if sweep is not None:
+                sweep.cancel()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(manager.stop(), STOP_SECONDS)
             done.set()
             listing.cancel()
             await asyncio.gather(watching, listing, return_exceptions=True)
 
-    def _context(self, store: KubeStore, lease: Lease, configuration: settings.Settings) -> Context:
+    def _context(
+        self, store: KubeStore, lease: Lease, configuration: settings.Settings, aws: Provider
+    ) -> Context:
         return Context(
             store=store,
             clock=SystemClock(),
@@ -240,6 +249,7 @@ class KubeController:
             providers={
                 "local": FencedProvider(self._local(lease.epoch), lease.check),
                 "slurm": FencedProvider(_slurm(lease), lease.check),
+                "aws": FencedProvider(aws, lease.check),
             },
             repositories=Repositories(check=lease.check),
             settings=configuration,

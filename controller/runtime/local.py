@@ -22,6 +22,7 @@ from controller.reconcile.manager import Manager
 from controller.reconcile.transcripts import Transcripts
 from controller.repository.service import Repositories
 from controller.resources import settings
+from controller.runtime.aws import aws_provider, begin_sweep
 from controller.runtime.home import Home
 from controller.runtime.lock import ControllerLock, ControllerRunning
 from controller.store.base import StoreUnavailable
@@ -52,6 +53,7 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
         epoch = database.next_epoch()
         await store.collect_orphans()
         monitor = Monitor()
+        aws = aws_provider(home, Means.own, lambda: home.identity)
         ctx = Context(
             store=store,
             clock=SystemClock(),
@@ -59,6 +61,7 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
             providers={
                 "local": LocalProvider(home.workspaces),
                 "slurm": SlurmProvider(RemoteLogins(Means.own), epoch=epoch),
+                "aws": aws,
             },
             repositories=Repositories(),
             settings=configuration,
@@ -70,6 +73,8 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
         monitor.watch(ctx)
         manager = Manager(ctx)
         manager.start()
+        removing = configuration.aws.remove_leftovers
+        sweep = begin_sweep(home, aws, store, lambda: [home.identity], removing=removing)
         health = Health(lambda: (True, ""), oldest=ctx.queue.oldest)
         http = LocalHttp(configuration.http, health, monitor, home.transcripts, home.http)
         http.start()
@@ -78,6 +83,8 @@ async def serve(home: Home, lock: ControllerLock, stop: asyncio.Event) -> None:
         LOG.info("controller of %s is up, epoch %d", home.root, epoch)
         await _until(stop, home, lock)
         LOG.info("stopping; workers run on")
+        if sweep is not None:
+            sweep.cancel()
         await http.stop()
         await manager.stop()
     finally:

@@ -24,6 +24,8 @@ from controller.repository.service import Repositories
 from controller.runtime import local
 from controller.store.kube import KubeStore
 from controller.store.sqlite import SqliteStore
+from providers.aws_api import Boto
+from providers.aws_nodes import Nodes
 from providers.local import LocalProvider
 from providers.remote import RemoteHost
 
@@ -35,6 +37,8 @@ EFFECTS: tuple[tuple[type, tuple[str, ...]], ...] = (
     (KubeStore, ("create", "update", "update_status", "delete")),
     (LocalProvider, ("launch", "deliver", "stop", "remove", "archive")),
     (RemoteHost, ("call", "upload", "download")),
+    (Boto, ("run", "terminate", "tag", "create_volume", "attach", "delete_volume")),
+    (Nodes, ("start", "stop", "clear")),
     (Repositories, ("put", "delete", "ensure_base")),
     (ObjectStore, ("put", "delete")),
 )

@@ -1,0 +1,62 @@
+"""Workers on EC2 in both homes: the provider, where it was used, and what is left over there."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Callable, Collection
+
+from controller.runtime.home import Home
+from controller.runtime.leftovers import look_for_leftovers
+from controller.store.base import Store
+from providers.aws import AwsProvider
+from providers.aws_places import Places
+from providers.ssh_target import Means
+from worker.paths import PRIVATE_DIR, write_private
+
+
+def aws_provider(
+    home: Home,
+    means: Callable[[], Means],
+    identity: Callable[[], str],
+    *,
+    left: Callable[[], float] = lambda: math.inf,
+) -> AwsProvider:
+    """The provider, which asks nobody before the first swarm on EC2 is there.
+
+    Args:
+        home: where set-up logs of machines and the places that were used are kept.
+        means: what may be used to log in to machines.
+        identity: which home this is, for tags.
+        left: seconds for which this controller may act.
+    """
+
+    def log(uid: str, instance: str, text: str) -> None:
+        folder = home.machine_logs / uid[:8]
+        folder.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
+        write_private(folder / f"{instance}.log", text.encode())
+
+    return AwsProvider(means, home=identity, left=left, log=log, used=Places(home.aws_places).note)
+
+
+def begin_sweep(
+    home: Home,
+    provider: AwsProvider,
+    store: Store,
+    homes: Callable[[], Collection[str]],
+    *,
+    removing: bool,
+) -> asyncio.Task[None] | None:
+    """Look once, in the background, at what no swarm owns any more, where this home ever was.
+
+    Returns: the task, to be cancelled at the end; None: this home was nowhere.
+    """
+    places = Places(home.aws_places).all()
+    if not places:
+        return None
+
+    async def known() -> Collection[str]:
+        return [str(obj["metadata"]["uid"]) for obj in store.list("Swarm")]
+
+    work = look_for_leftovers(provider.clouds, places, homes(), known, removing=removing)
+    return asyncio.get_running_loop().create_task(work)
