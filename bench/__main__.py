@@ -16,6 +16,7 @@ FULL: tuple[tuple[str, ...], ...] = (
     ("bench.scale",),
     ("bench.agents",),
     ("bench.slurm",),
+    ("bench.aws",),
     ("bench.kube",),
 )
 QUICK: tuple[tuple[str, ...], ...] = (
@@ -27,6 +28,7 @@ QUICK: tuple[tuple[str, ...], ...] = (
     ("bench.scale", "--small", "100", "--large", "400"),
     ("bench.agents", "--rounds", "2", "--turns", "5", "--workers", "2"),
     ("bench.slurm", "--prompts", "10", "--launch", "8", "--many", "16", "--minutes", "0.5"),
+    ("bench.aws", "--instances", "4", "--minutes", "0.5"),
     ("bench.kube", "--quick"),
 )
 
