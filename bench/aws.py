@@ -57,11 +57,10 @@ def launch(lab: AwsLab, instances: int, each: int) -> None:
         if ran is None and len(lab.cloud.live()) == instances:
             ran = time.monotonic() - began
         time.sleep(0.1)
-    took = time.monotonic() - began
-    asked = lab.cloud.counts()
+    took, asked = time.monotonic() - began, said(lab.cloud.counts())
     print(
         f"launch of {instances} instances with {workers} workers: "
-        f"all launched after {ran or took:.1f} s, all workers ready after {took:.1f} s; requests: {said(asked)}"
+        f"all launched after {ran or took:.1f} s, all workers ready after {took:.1f} s; requests: {asked}"
     )
 
 
