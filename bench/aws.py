@@ -60,7 +60,8 @@ def launch(lab: AwsLab, instances: int, each: int) -> None:
     took, asked = time.monotonic() - began, said(lab.cloud.counts())
     print(
         f"launch of {instances} instances with {workers} workers: "
-        f"all launched after {ran or took:.1f} s, all workers ready after {took:.1f} s; requests: {asked}"
+        f"all launched after {ran or took:.1f} s, "
+        f"all workers ready after {took:.1f} s; requests: {asked}"
     )
 
 
