@@ -23,7 +23,7 @@ from providers.aws_site import Site
 from providers.aws_state import Surroundings, Times
 from providers.aws_stopping import stop
 from providers.aws_stores import VolumeStores
-from providers.aws_values import ENDED, Api, Wish
+from providers.aws_values import ENDED, Api, Inventory, Wish
 from providers.base import (
     Ended,
     JobState,
@@ -86,7 +86,7 @@ class AwsProvider:
         self._sites: dict[_Key, Site] = {}
         self._followed: dict[str, Site] = {}
         self._removed: set[_Key] = set()
-        self._ended_at: dict[str, float] = {}
+        self._ended_at: dict[tuple[str, str], float] = {}
         """When instances were first seen to have ended of which EC2 does not tell it."""
         self._sink: Sink | None = None
         self._began = time.monotonic()
@@ -202,18 +202,38 @@ class AwsProvider:
             raise
 
     async def machines(self, swarm: SwarmHandle) -> list[Machine]:
-        """The swarm's instances. Raises: ProviderUnreachable."""
-        found = await self._site(swarm).look()
+        """The swarm's instances; no site is begun for that. Raises: ProviderUnreachable."""
+        found = await self._inventory(swarm)
         machines = []
         for one in found.instances:
             until = None
             if one.state in ENDED:
-                until = one.ended_at or self._ended_at.setdefault(one.id, time.time())
+                first = self._ended_at.setdefault((swarm.uid, one.id), time.time())
+                until = one.ended_at or first
             kind = f"spot:{one.type}" if one.spot else one.type
             machines.append(Machine(one.id, kind, one.launched_at, until))
         shown = {one.id for one in found.instances}
-        self._ended_at = {id: at for id, at in self._ended_at.items() if id in shown}
+        self._ended_at = {
+            (uid, id): at
+            for (uid, id), at in self._ended_at.items()
+            if uid != swarm.uid or id in shown
+        }
         return machines
+
+    async def _inventory(self, swarm: SwarmHandle) -> Inventory:
+        """What EC2 says of a swarm, whether it has a site, or has none (any more)."""
+        key = self._key(swarm)
+        site = self._sites.get(key)
+        if site is not None:
+            return await site.look()
+        around, gone = self._around(key[1]), key in self._removed
+        around.lookout.add(swarm.uid)
+        try:
+            age = 0.0 if gone else around.times.busy
+            return await around.lookout.look(swarm.uid, age=age)
+        finally:
+            if gone:
+                around.lookout.drop(swarm.uid)
 
     async def stop(self, swarm: SwarmHandle, jobs: Iterable[str], *, force: bool) -> None:
         """End workers: SIGTERM, or with ``force`` SIGKILL to all that they started.

@@ -45,7 +45,7 @@ class InProgress(ProviderError):
     """What was asked for is under way and takes longer than a call may; nothing is wrong.
 
     Ask again: the same call goes on where the last one left it.  ``reason`` says what is going on
-    (``InstancesBooting``, ``MachinesEnding``), the message how far it is.
+    (``InstancesStarting``, ``InstancesEnding``), the message how far it is.
     """
 
 
@@ -290,7 +290,11 @@ class Provider(Protocol):
         ...
 
     async def archive(self, swarm: SwarmHandle, destination: Path) -> Path:
-        """Pack workspaces and mailboxes of the swarm's jobs as one ``tar.gz``; its path."""
+        """Pack workspaces and mailboxes of the swarm's jobs as one ``tar.gz``; its path.
+
+        Raises: ProviderError (``NothingToArchive``: there is nothing, so trying again is in vain),
+            ProviderUnreachable, OutcomeUnknown.
+        """
         ...
 
     async def remove(

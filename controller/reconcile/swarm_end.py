@@ -42,6 +42,7 @@ TERM_SECONDS = 10.0
 PATIENCE_SECONDS = 600.0
 """So long, or the grace period if that is longer, machines that cost wait for contact, and for
 work to be brought home."""
+NOTHING_TO_ARCHIVE = "NothingToArchive"
 ARCHIVE_TRIES = 2
 """As often, at least, machines that cost wait for their archive."""
 RETRY_SECONDS = 2.0
@@ -68,7 +69,7 @@ class SwarmEnd:
         self._failed: dict[str, int] = {}
         """By uid: how often the archive has failed."""
         self._given_up: dict[str, str] = {}
-        """By uid: why there will be no archive."""
+        """By uid: why there will be no archive; empty, where there is nothing to be in one."""
 
     async def step(self, obj: Resource, providers: Mapping[str, Provider]) -> float | None:
         """One pass over a Swarm that is being deleted; seconds until the next."""
@@ -152,7 +153,7 @@ class SwarmEnd:
             why = self._given_up.get(handle.uid, "")
             if left:
                 why = f"{_tasks(left)} work that could not be brought home in time"
-            keep = bool(left) or lacks_archive(obj, spec)
+            keep = bool(why) or (lacks_archive(obj, spec) and handle.uid not in self._given_up)
             await self._status.let_go(obj, keep_volume=keep, why=why)
         await provider.remove(handle, keep=keeps_volume(obj))
         try:
@@ -276,6 +277,9 @@ class SwarmEnd:
         except InProgress:
             raise
         except ProviderError as error:
+            if provider.rents and error.reason == NOTHING_TO_ARCHIVE:
+                self._given_up[handle.uid] = ""
+                return True
             if provider.rents:
                 return await self._archive_failed(obj, spec, error)
             await self._stuck(obj, "Ready", error)

@@ -217,6 +217,19 @@ def test_an_archive_that_comes_in_the_end_lets_the_volume_go(play):
     play(scenario)
 
 
+def test_where_nothing_is_to_be_archived_nothing_waits(play):
+    async def scenario(rig):
+        await running(rig, termination=ARCHIVED)
+        rig.cloud.archive_error = ProviderError("NothingToArchive", "there is no volume")
+        rig.delete("Swarm", "builders")
+        await gone(rig, 20)
+        assert rig.cloud.calls.count("archive failed") == 1
+        assert set(rig.cloud.removals) == {False}
+        assert not rig.reasons()["VolumeKept"]
+
+    play(scenario)
+
+
 def test_force_ends_machines_without_contact_to_them(play):
     async def scenario(rig):
         uid = await running(rig, 2, termination=ARCHIVED)
