@@ -137,6 +137,13 @@ def test_describe_a_swarm_and_a_project(run: Run, db: Database) -> None:
     assert lines.count("Events:  <none>") == 2
 
 
+def test_describe_tells_what_machines_cost(run: Run, db: Database) -> None:
+    machines = {"count": 2, "hours": "3.25", "costUsd": "2.3205", "running": [], "ended": []}
+    seed(db, swarm(), swarm_status(machines=machines, costUsd="14.7"))
+    lines = shown(run, "describe", "swarm/builders")
+    assert "  Machines:  2, 3.25 hours so far, $2.33 of its cost" in lines
+
+
 def test_describe_tells_where_an_agents_environment_comes_from(run: Run, db: Database) -> None:
     env = [{"name": "API_KEY", "valueFrom": {"env": "K"}}, {"name": "MODE"}]
     agent = {"runtime": "mock", "envProfile": "gateway", "env": env, "persona": {"path": "./p"}}
