@@ -21,6 +21,11 @@ if TYPE_CHECKING:
     from providers.ssh_target import Means
 
 
+LEAST_LEFT_SECONDS = 2.0
+"""Less is too little to begin anything.  A lease that is renewed in time always has more: it lasts
+some seconds only, and each request asks once more just before it is sent."""
+
+
 @dataclass(frozen=True, slots=True)
 class Times:
     """Intervals and patience, seconds."""
@@ -92,7 +97,7 @@ class SiteState:
         """Have the next step taken at once."""
         self.woken.set()
 
-    def may(self, seconds: float = 20.0) -> None:
+    def may(self, seconds: float = LEAST_LEFT_SECONDS) -> None:
         """Raises: ProviderUnreachable, if we may not act for so long any more."""
         if self.around.left() < seconds:
             raise ProviderUnreachable(
