@@ -378,13 +378,15 @@ def _keep_after_all(
     They have not been told to leave yet; that waits for the end of their turn.  Others may have
     told them.
     """
+    held = {e.index for e in plan.entries if e.phase not in LEAVING}
     missing = desired - sum(e.phase not in LEAVING for e in plan.entries)
     for number, entry in enumerate(plan.entries):
         view = seen.get(entry.job, NOT_SEEN)
-        told = not view.busy or bool(view.leaving)
+        told = not view.busy or bool(view.leaving) or entry.index in held
         if missing > 0 and entry.phase == "Draining" and entry.spec_hash == spec_hash and not told:
             phase = "Starting" if entry.ready_at is None else "Busy"
             plan.entries[number] = replace(entry, phase=phase, reason="")
+            held.add(entry.index)
             missing -= 1
 
 
