@@ -28,6 +28,7 @@ from controller.resources import kinds
 from controller.runtime.home import Home
 from controller.store.kube_api import path_of
 from tests.lab import DEADLINE, Timeout
+from tests.processes import having
 
 VARIABLE = "CODESWARM_TEST_KUBECONFIG"
 READY_SECONDS = 60.0
@@ -300,16 +301,7 @@ class KubeLab:
 
     def processes(self) -> list[psutil.Process]:
         """Workers of this lab, and whatever descends from them."""
-        marker = str(self.workspaces)
-        found = []
-        for process in psutil.process_iter():
-            try:
-                base = process.environ().get("CODESWARM_BASE_DIR", "")
-            except (psutil.Error, OSError):
-                continue
-            if base.startswith(marker) and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process)
-        return found
+        return having("CODESWARM_BASE_DIR", str(self.workspaces))
 
     def worker_pid(self, swarm: str, index: int) -> int:
         """The process of a worker."""

@@ -23,6 +23,7 @@ from controller.runtime.lock import ControllerLock
 from controller.store.apply import ApplyRequest
 from controller.store.base import Key, Resource
 from controller.store.database import Database
+from tests.processes import having
 
 API = "codeswarm.dev/v1alpha1"
 DEADLINE = 30.0
@@ -108,16 +109,7 @@ class Lab:
 
     def processes(self) -> list[psutil.Process]:
         """Workers of this lab, and whatever descends from them."""
-        marker = str(self.workspaces)
-        found = []
-        for process in psutil.process_iter():
-            try:
-                base = process.environ().get("CODESWARM_BASE_DIR", "")
-            except (psutil.Error, OSError):
-                continue
-            if base.startswith(marker):
-                found.append(process)
-        return found
+        return having("CODESWARM_BASE_DIR", str(self.workspaces))
 
     def worker_pid(self, swarm: str, index: int) -> int:
         """The process of a worker."""

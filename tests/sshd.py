@@ -24,6 +24,7 @@ from typing import Any, Self
 import psutil
 import pytest
 
+from tests.processes import having
 from tests.sshd_options import COMMON
 
 HOST = "127.0.0.1"
@@ -213,7 +214,7 @@ class Sshd:
         What a batch system runs is that one's.
         """
         self.stop()
-        for process in psutil.process_iter():
+        for process in having(_MARK, str(self.path)):
             try:
                 variables = process.environ()
             except (psutil.Error, OSError):

@@ -44,6 +44,8 @@ class Mortal:
     """At which step the controllers that follow a dead one die; 0: they are ordinary ones."""
     crash_points: Sequence[str] = ()
     """Where they die one after another, before that."""
+    patience: float = 60.0
+    """For how many seconds something is waited for: more where many controllers must start."""
     controller: subprocess.Popen[bytes]
     home: Home
     path: Path
@@ -66,7 +68,7 @@ class Mortal:
     processes: Callable[[], Any]
     wait: Callable[[Callable[[], Any], str, float], Any]
 
-    def converge(self, condition: Callable[[], Any], what: str, deadline: float = 60.0) -> None:
+    def converge(self, condition: Callable[[], Any], what: str, deadline: float = 0.0) -> None:
         """Wait for a condition; a controller that died is followed by an ordinary one."""
 
         def look() -> Any:
@@ -80,7 +82,7 @@ class Mortal:
                     self.start()
             return condition()
 
-        self.wait(look, what, deadline)
+        self.wait(look, what, deadline or self.patience)
 
     def state(self, kind: str, name: str) -> dict[str, Any]:
         """An object's status; empty while there is none."""
