@@ -45,7 +45,8 @@ def marker(root: str, volume: str) -> str:
     """A shell command that fails where the volume is not mounted."""
     path = f"{root}/.codeswarm-{volume}"
     quoted = f'"$HOME"/{shlex.quote(path[2:])}' if path.startswith("~/") else shlex.quote(path)
-    return f"test -e {quoted} || {{ echo 'the shared volume is not mounted' >&2; false; }}"
+    words = "the shared volume is not mounted"
+    return f"timeout -k 1 20 test -e {quoted} || {{ echo '{words}' >&2; false; }}"
 
 
 def target_of(swarm: SwarmHandle, wish: Wish, instance: Instance) -> SshTarget:

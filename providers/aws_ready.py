@@ -173,7 +173,7 @@ class Readiness:
         server = leader.instance.private_ip
         if await mounted_from(node.shell) not in ("", server):
             await state.nodes.clear(node, state.wish.root)
-        self._take(node, await set_up(node.shell, node.name, state.wish, Member(server)))
+        self._take(node, await set_up(node.shell, node.name, state.wish, Member(server, volume.id)))
 
     def _role(self, leader: Node, volume: Volume, addresses: Collection[str]) -> Coordinator:
         return Coordinator(
@@ -181,6 +181,7 @@ class Readiness:
             clients_of(addresses, leader.instance.private_ip),
             fsid=str(uuid.uuid5(uuid.NAMESPACE_OID, f"{volume.id} {leader.instance.id}")),
             may_format=not volume.formatted,
+            size_gib=volume.size_gib,
         )
 
     def _take(self, node: Node, ready: Ready) -> None:

@@ -57,7 +57,15 @@ begin() {
   begun=$(wc -c <"$log")
 }
 have() { command -v "$1" >/dev/null 2>&1; }
-as_root() { if [ -n "$sudo" ]; then sudo -n env PATH="$PATH" "$@"; else "$@"; fi; }
+# Each within a limit of its own: what touches a disk or a network may hang
+limit=120
+as_root() {
+  if [ -n "$sudo" ]; then
+    sudo -n timeout -k 5 "$limit" env PATH="$PATH" "$@"
+  else
+    timeout -k 5 "$limit" "$@"
+  fi
+}
 
 open_log() {
   mkdir -p "$marks" && chmod 700 "$base" && [ -d "$base" ] || {
@@ -82,7 +90,7 @@ await_boot() {
   [ -e "$marks/boot" ] && return
   if have cloud-init; then
     begin "waiting for cloud-init"
-    timeout "$boot_seconds" cloud-init status --wait 9>&-
+    timeout -k 5 "$boot_seconds" cloud-init status --wait 9>&-
     say "cloud-init: exit status $?"
   fi
   : >"$marks/boot"
@@ -104,6 +112,13 @@ apt() {
 }
 install() {
   begin "installing: $*"
+  limit=1200
+  install_now "$@"
+  status=$?
+  limit=120
+  return "$status"
+}
+install_now() {
   if have apt-get; then
     tries=0
     until [ -n "$updated" ] || apt update; do
@@ -112,7 +127,7 @@ install() {
       sleep 3
     done
     updated=yes
-    apt install "$@" && return
+    apt install "$@" && return 0
     as_root dpkg --configure -a 9>&- # an earlier one may have been cut off
     apt install "$@"
   elif have dnf; then
@@ -192,10 +207,14 @@ find_place() {
   above=$(cd -P "$above/" && pwd -P) || fail InvalidParameters "$root"
   place="${above%/}/$last"
   [ -n "$(mounted)" ] && return # nothing is asked of a file system that may hang
-  [ -d "$place" ] || mkdir "$place" 2>/dev/null || as_root mkdir "$place"
+  [ -e "$place" ] || as_root mkdir "$place"
   if [ -L "$place" ] || [ ! -d "$place" ]; then fail InvalidParameters "$root"; fi
-  # While nothing is mounted there, nobody shall take the folder for the volume.
-  as_root chown 0:0 "$place" && as_root chmod 500 "$place" || fail MountFailed "chmod $place" 1
+  [ -z "$(as_root ls -A "$place" | head -n 1)" ] || fail RootNotEmpty "$place"
+  protect
+}
+protect() { # nobody takes the folder below the mount for the volume
+  [ -d "$place" ] || as_root mkdir "$place"
+  as_root chown 0:0 "$place" && as_root chmod 0500 "$place"
 }
 unmount() {
   tries=0
@@ -205,6 +224,7 @@ unmount() {
     tries=$((tries + 1))
     [ "$tries" -lt 10 ] || fail MountFailed "umount $place" 1
   done
+  protect
 }
 """
 
@@ -220,8 +240,11 @@ find_device() {
     found=${serial#/sys/block/} found="/dev/${found%%/*}"
     [ -b "$found" ] && return
   done
+  [ -e /dev/nvme0 ] && return 1 # names mean nothing there
   for found in "$device" "/dev/xvd${device#/dev/sd}"; do
-    if [ -b "$found" ]; then found=$(readlink -f "$found") && return; fi
+    [ -b "$found" ] && found=$(readlink -f "$found") || continue
+    [ "$size_bytes" = 0 ] && return
+    [ "$(as_root blockdev --getsize64 "$found")" = "$size_bytes" ] && return
   done
   return 1
 }
@@ -235,71 +258,88 @@ await_device() {
   number="$((0x$(stat -Lc %t "$found"))):$((0x$(stat -Lc %T "$found")))"
   say "$volume is $found ($number)"
 }
-beginning() { as_root dd if="$found" bs=1048576 count=4 2>/dev/null; }
-# Formatted if there is nothing at all on it: neither for blkid, nor in its first 4 MiB.  The mark
-# tells of a formatting of ours that was cut off.
+ends() { # the first and the last MiB
+  as_root dd if="$found" bs=1048576 count=1 2>/dev/null
+  last=$(($(as_root blockdev --getsize64 "$found") / 1048576 - 1))
+  as_root dd if="$found" bs=1048576 count=1 skip="$last" 2>/dev/null
+}
+# Formatted if it was never in use, and there is nothing at all on it: neither for blkid, nor at its
+# ends.  The mark tells of a formatting of ours that was cut off.
 format() {
   identity=$(as_root blkid -p -o export "$found")
   status=$?
   case $status:$identity in
     0:*TYPE=ext4*) return ;;
     0:* | 8:*) fail VolumeNotBlank "$(printf %s "$identity" | tr '\n' ' ')" "$status" ;;
-    2:*) [ -n "$may_format" ] || fail VolumeNotBlank "nothing, where a file system was made" 2 ;;
+    2:*) ;;
     *) fail VolumeFailed "blkid -p $found" "$status" ;;
   esac
+  [ -n "$may_format" ] || fail VolumeBlank "$volume" "$status"
   if [ ! -e "$marks/formatting-$volume" ]; then
-    [ "$(beginning | wc -c)" -eq 4194304 ] || fail VolumeFailed "dd if=$found" 1
-    [ "$(beginning | tr -d '\0' | wc -c)" -eq 0 ] || fail VolumeNotBlank "unknown data" 2
+    [ "$(ends | wc -c)" -eq 2097152 ] || fail VolumeFailed "dd if=$found" 1
+    [ "$(ends | tr -d '\0' | wc -c)" -eq 0 ] || fail VolumeNotBlank "unknown data" 2
   fi
   begin "formatting $found, which is blank"
   : >"$marks/formatting-$volume"
   sync
-  as_root mkfs.ext4 -q -F -m 0 -L codeswarm "$found" || fail VolumeFailed "mkfs.ext4 $found" "$?"
+  limit=600
+  as_root mkfs.ext4 -q -F -m 0 -L "$(printf %.16s "${volume#vol-}")" "$found" ||
+    fail VolumeFailed "mkfs.ext4 $found" "$?"
+  limit=120
   sync
 }
 mount_volume() {
   set -- $(mounted)
-  if [ "${1-}" != ext4 ] || [ "${3-}" != "$number" ]; then
+  if [ "${1-}" != ext4 ] || [ "${3-}" != "$number" ] || [ -e "$marks/mounted" ]; then
     begin "mounting $found at $place"
     unmount
-    [ -d "$place" ] || as_root mkdir "$place"
+    rm -f "$marks/mounted" # of when it was another one's client
     as_root mount -t ext4 -o noatime "$found" "$place" || fail VolumeFailed "mount $found" "$?"
   fi
   rm -f "$marks/formatting-$volume"
   as_root chown "$(id -u):$(id -g)" "$place" && chmod 700 "$place" ||
     fail VolumeFailed "chown $place" 1
-  rm -f "$marks/mounted" # it was no coordinator when it wrote that
-  : >"$place/.codeswarm-$volume" || fail VolumeFailed "$place is not writable" "$?"
-  have resize2fs && as_root resize2fs "$found" || say "resize2fs: exit status $?"
+  : >"$place/.codeswarm-$volume" || fail VolumeFailed "$place is not writable" 1
+  limit=600
+  as_root resize2fs "$found" || say "resize2fs: exit status $?"
+  limit=120
 }
-# A list that has not changed is not announced again.  "mp": the folder below the mount is never
-# exported; the id is the coordinator's own: handles outlive a restart of its server, and are stale
-# for the next one's.
+# "mp": the folder below the mount is never exported.  "fsid" is the coordinator's own: handles
+# outlive a restart of its server, and are stale for the next one's.
 export_volume() {
   if [ -z "$clients" ] && [ ! -e /etc/exports.d/codeswarm.exports ]; then return; fi
   begin "exporting $place to: $clients"
   squash=root_squash
   [ "$(id -u)" = 0 ] && squash=no_root_squash # the workers' own user there
+  [ -n "$fsid" ] || fsid=$(as_root blkid -p -s UUID -o value "$found") ||
+    fail ExportFailed "blkid $found" "$?"
   line=
   for client in $clients; do
     line="$line $client(rw,sync,no_subtree_check,$squash,mp,fsid=$fsid)"
   done
   [ -z "$line" ] || line="$place$line"
-  as_root mkdir -p /etc/exports.d
-  if [ "$(cat /etc/exports.d/codeswarm.exports 2>/dev/null)" != "$line" ]; then
-    printf '%s\n' "$line" | as_root tee /etc/exports.d/.codeswarm.part >/dev/null &&
-      as_root mv -f /etc/exports.d/.codeswarm.part /etc/exports.d/codeswarm.exports ||
-      fail ExportFailed "/etc/exports.d/codeswarm.exports" 1
-  fi
+  put /etc/exports.d/codeswarm.exports "$line"
+  # A server that has just begun lets nobody open files for its grace time, 90 s by itself
+  if put /etc/nfs.conf.d/codeswarm.conf '[nfsd]
+grace-time=10
+lease-time=10
+vers3=n'; then anew=; else anew=yes; fi
   # Not at boot: until the volume is mounted again, clients are to wait, not to be refused.
   have systemctl && for unit in nfs-server nfs-kernel-server; do
     systemctl -q is-enabled "$unit" 2>/dev/null && as_root systemctl disable "$unit"
   done
-  if have systemctl && ! systemctl -q is-active nfs-server; then
-    as_root systemctl start nfs-server 3>&- 9>&- ||
-      fail ExportFailed "systemctl start nfs-server" "$?"
+  if have systemctl && { [ -n "$anew" ] || ! systemctl -q is-active nfs-server; }; then
+    as_root systemctl restart nfs-server 3>&- 9>&- ||
+      fail ExportFailed "systemctl restart nfs-server" "$?"
   fi
   as_root exportfs -ra || fail ExportFailed "exportfs -ra" "$?"
+}
+put() { # FILE TEXT: whether it was there already
+  [ "$(cat "$1" 2>/dev/null)" = "$2" ] && return 0
+  as_root mkdir -p "${1%/*}"
+  printf '%s\n' "$2" | as_root tee "$1.part" >/dev/null && as_root mv -f "$1.part" "$1" ||
+    fail ExportFailed "$1" 1
+  return 1
 }
 export_nothing() {
   [ -e /etc/exports.d/codeswarm.exports ] || return 0
@@ -312,16 +352,17 @@ mount_from() {
   now=$(mounted)
   mine=$(cat "$marks/mounted" 2>/dev/null)
   if [ -n "$now" ] && [ "$mine" = "$coordinator $now" ]; then
-    timeout -s KILL 15 stat "$place" >/dev/null && return
+    timeout -s KILL 15 test -e "$place/.codeswarm-$volume" && return
     [ "$?" -ne 137 ] || fail MountFailed "$coordinator does not answer" 137
   fi
   begin "mounting $coordinator:$place"
   unmount
-  [ -d "$place" ] || as_root mkdir "$place"
-  as_root timeout -s KILL "$mount_seconds" \
-    mount -t nfs4 -o rw,hard,noatime,vers=4.2 "$coordinator:$place" "$place" ||
+  limit=$mount_seconds
+  as_root mount -t nfs4 -o rw,hard,noatime,vers=4.2 "$coordinator:$place" "$place" ||
     fail MountFailed "mount $coordinator:$place" "$?"
+  limit=120
   timeout -s KILL 15 test -w "$place" || fail MountFailed "$place is not writable" "$?"
+  timeout -s KILL 15 test -e "$place/.codeswarm-$volume" || fail MountFailed "no $volume there" "$?"
   printf '%s\n' "$coordinator $(mounted)" >"$marks/mounted"
 }
 """

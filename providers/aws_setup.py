@@ -36,9 +36,11 @@ class Coordinator:
     clients: tuple[str, ...] = ()
     """Private addresses that may mount it."""
     fsid: str = ""
-    """A UUID by which clients know the export: of this volume on this machine."""
+    """A UUID: its handles are good under this one only.  Empty: the file system's own."""
     may_format: bool = False
-    """Whether the volume is known to have held nothing so far."""
+    """Whether it was never in use, so that it is formatted if there is nothing on it."""
+    size_gib: int = 0
+    """Its size; 0: not told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,8 @@ class Member:
 
     coordinator: str
     """Its private address."""
+    volume: str
+    """Id of the volume that is expected there."""
 
 
 Role = Coordinator | Member
@@ -72,7 +76,7 @@ class Times:
 
     patience: float = 60.0
     """For another set-up that is under way."""
-    boot: float = 600.0
+    boot: float = 300.0
     """For cloud-init."""
     device: float = 120.0
     """For the volume to appear."""
@@ -101,9 +105,10 @@ async def set_up(
         times: for parts of it.
 
     Raises: ProviderError (``SudoNeeded``, ``PackagesFailed``, ``PythonNotFound``,
-        ``BootstrapFailed``, ``VolumeNotFound``, ``VolumeNotBlank``, ``VolumeFailed``,
-        ``MountFailed``, ``ExportFailed``, ``InvalidParameters``); InProgress; what the shell
-        raises; what ``remote_setup.install`` raises.
+        ``BootstrapFailed``, ``VolumeNotFound``, ``VolumeNotBlank``, ``VolumeBlank``,
+        ``VolumeFailed``, ``RootNotEmpty``, ``MountFailed``, ``ExportFailed``,
+        ``InvalidParameters``); InProgress; what the shell raises; what ``remote_setup.install``
+        raises.
     """
     script = _script(wish, role, "set_up", times or Times())
     python, root = await _run(shell, name, wish, script, seconds)
@@ -159,6 +164,7 @@ def _script(wish: Wish, role: Role, main: str, times: Times) -> bytes:
         )
     packages = " ".join(sorted(wish.packages))
     values: dict[str, str | int] = {
+        "volume": role.volume,
         "role": "coordinator" if isinstance(role, Coordinator) else "member",
         "root": wish.root,
         "device": wish.device,
@@ -172,10 +178,10 @@ def _script(wish: Wish, role: Role, main: str, times: Times) -> bytes:
     }
     if isinstance(role, Coordinator):
         values |= {
-            "volume": role.volume,
             "clients": " ".join(sorted(set(role.clients))),
             "fsid": role.fsid,
             "may_format": "yes" if role.may_format else "",
+            "size_bytes": role.size_gib << 30,
         }
     else:
         values |= {"coordinator": role.coordinator}
@@ -266,6 +272,14 @@ _SENTENCES = {
     "VolumeNotBlank": (
         "the volume holds something other than an ext4 file system ({what}), and is not formatted: "
         "save what is on it, or have it deleted"
+    ),
+    "VolumeBlank": (
+        "{what} has been in use, but there is nothing on it any more, and it is not formatted "
+        "again: restore it from a snapshot, or delete the swarm and begin anew"
+    ),
+    "RootNotEmpty": (
+        "workspaceRoot: there are files in {what} already, which the volume would hide: name "
+        "another folder, or remove them"
     ),
     "VolumeFailed": "the volume cannot be used ({what}: {code})",
     "MountFailed": (

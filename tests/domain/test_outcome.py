@@ -11,6 +11,7 @@ from controller.domain.outcome import (
     Outcome,
     Verdict,
     interruption_class,
+    is_excused,
     lost,
     read_git,
     settle,
@@ -240,3 +241,22 @@ def test_no_record_makes_it_fail(turn: Any, task: Any, kind: str) -> None:
         assert found.reason
         assert found.message
         assert found.failure is not None
+
+
+@pytest.mark.parametrize(
+    ("reason", "began_late", "excused"),
+    [
+        ("TimeLimit", False, False),
+        ("TimeLimit", True, True),
+        ("SpotInterruption", False, True),
+        ("Stopped", False, True),
+        ("WorkerLost", True, False),
+    ],
+)
+def test_who_was_stopped_from_outside_has_not_failed(
+    reason: str, began_late: bool, excused: bool
+) -> None:
+    """But for who had all the time that there is; another spot instance has no less or more."""
+    found = settle({"status": "interrupted", "reason": reason}, GIT, "work")
+    assert found.failure is FailureClass.INFRASTRUCTURE
+    assert is_excused(found, began_late=began_late) == excused

@@ -35,7 +35,7 @@ case "$*" in *nfs-common*) printf '#!/bin/sh\\n' > "$STANDINS/bin/mount.nfs4"
     "systemctl": """
 case "$*" in
   *is-active*) [ -e "$STANDINS/active" ] || exit 3 ;;
-  start*) touch "$STANDINS/active" ;;
+  restart*) touch "$STANDINS/active" ;;
   *is-enabled*) exit 1 ;;
 esac
 """,

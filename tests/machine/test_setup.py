@@ -8,11 +8,11 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 
 from providers import aws_script
+from providers.aws_nodes import marker
 from providers.aws_setup import (
     Coordinator,
     Member,
@@ -21,6 +21,7 @@ from providers.aws_setup import (
     _script,
     clients_of,
     log,
+    mounted_from,
     set_up,
     share,
 )
@@ -30,9 +31,8 @@ from tests.machine.fleet import Standin, said, why_not
 from tests.worker.harness import until
 
 NAME = "i-0aaaaaaaaaaaaaaaa"
-FSID = "5d5c7b4e-0000-4000-8000-000000000001"
 TIMES = Times(patience=1, boot=5, device=1, mount=5)
-T = TypeVar("T")
+MEMBER = Member("10.0.0.5", "vol-1")
 
 
 @pytest.fixture
@@ -62,6 +62,16 @@ def refused(machine: Standin, want: Wish, role: Coordinator | Member) -> tuple[s
     return caught.value.reason, str(caught.value)
 
 
+def blank(volume: str = "vol-1", clients: tuple[str, ...] = ()) -> Coordinator:
+    return Coordinator(volume, clients, may_format=True)
+
+
+def serve(machine: Standin) -> None:
+    """Have a volume on another machine that this one can mount."""
+    (machine.path / "served").mkdir()
+    (machine.path / "served" / ".codeswarm-vol-1").touch()
+
+
 def write(disk: str, data: bytes) -> None:
     with Path(disk).open("r+b") as file:
         file.write(data)
@@ -76,7 +86,7 @@ def may_resize() -> bool:
 def test_a_blank_volume_is_formatted_mounted_and_kept(machine: Standin) -> None:
     disk = machine.disk()
     want = wish(machine, device=disk)
-    told = ready(machine, want, Coordinator("vol-1", may_format=True))
+    told = ready(machine, want, blank())
     assert told.name == NAME and told.root == str(machine.root)
     assert Path(told.worker).parent == machine.home / ".codeswarm" / "worker"
     assert said(told.python, "-I", "-c", "print(1)") == "1"
@@ -84,10 +94,10 @@ def test_a_blank_volume_is_formatted_mounted_and_kept(machine: Standin) -> None:
     machine.inside_says("sh", "-c", f"echo kept > {machine.root}/file")
     uuid = said("blkid", "-p", "-s", "UUID", "-o", "value", disk)
 
-    assert ready(machine, want, Coordinator("vol-1", may_format=True)) == told
+    assert ready(machine, want, blank()) == told
     assert machine.mounts() == [number]
     machine.inside_says("umount", str(machine.root))  # as after a restart
-    ready(machine, want, Coordinator("vol-1", may_format=True))
+    ready(machine, want, blank())
     assert machine.mounts() == [number]
     assert machine.inside_says("cat", f"{machine.root}/file") == "kept"
     assert said("blkid", "-p", "-s", "UUID", "-o", "value", disk) == uuid
@@ -101,11 +111,11 @@ def test_a_volume_that_is_not_blank_is_never_formatted(machine: Standin) -> None
     disk = machine.disk()
     want = wish(machine, device=disk)
     write(disk, b"\0" * 3000 + b"somebody's data")
-    reason, text = refused(machine, want, Coordinator("vol-1", may_format=True))
+    reason, text = refused(machine, want, blank())
     assert reason == "VolumeNotBlank" and "unknown data" in text and NAME in text
     said("mkfs.ext4", "-q", "-F", disk)
     said("mkswap", "-f", disk)
-    reason, text = refused(machine, want, Coordinator("vol-1", may_format=True))
+    reason, text = refused(machine, want, blank())
     assert reason == "VolumeNotBlank" and "swap" in text
     assert not machine.mounts() and "formatting" not in machine.log
 
@@ -117,21 +127,21 @@ def test_a_formatting_that_was_cut_off_is_done_again(machine: Standin) -> None:
     marks = machine.home / ".codeswarm" / "done"
     marks.mkdir(parents=True)
     (marks / "formatting-vol-2").touch()
-    assert refused(machine, want, Coordinator("vol-1", may_format=True))[0] == "VolumeNotBlank"
-    ready(machine, want, Coordinator("vol-2", may_format=True))
+    assert refused(machine, want, blank())[0] == "VolumeNotBlank"
+    ready(machine, want, blank("vol-2"))
     assert machine.mounts() and not (marks / "formatting-vol-2").exists()
 
 
 def test_a_volume_that_grew_is_filled(machine: Standin) -> None:
     disk = machine.disk()
     want = wish(machine, device=disk)
-    ready(machine, want, Coordinator("vol-1", may_format=True))
+    ready(machine, want, blank())
     size = ["stat", "-f", "-c", "%b", str(machine.root)]
     before = int(machine.inside_says(*size))
     (file,) = machine.path.glob("disk0")
     os.truncate(file, 256 << 20)
     said("losetup", "-c", disk)
-    asyncio.run(share(machine, NAME, want, Coordinator("vol-1", may_format=True), times=TIMES))
+    asyncio.run(share(machine, NAME, want, blank(), times=TIMES))
     if may_resize():
         assert int(machine.inside_says(*size)) > 2 * before
     else:
@@ -142,98 +152,103 @@ def test_the_others_addresses_are_exported_to_and_no_more(machine: Standin) -> N
     disk = machine.disk()
     want = wish(machine, device=disk)
     clients = clients_of(["10.0.0.7", "10.0.0.5", "10.0.0.6", ""], own="10.0.0.5")
-    ready(machine, want, Coordinator("vol-1", clients, fsid=FSID, may_format=True))
-    options = f"(rw,sync,no_subtree_check,no_root_squash,mp,fsid={FSID})"
+    ready(machine, want, blank("vol-1", clients))
+    uuid = said("blkid", "-p", "-s", "UUID", "-o", "value", disk)
+    options = f"(rw,sync,no_subtree_check,no_root_squash,mp,fsid={uuid})"
     assert machine.exports == f"{machine.root} 10.0.0.6{options} 10.0.0.7{options}"
     assert len([c for c in machine.calls("apt-get") if "install nfs-kernel-server" in c]) == 1
-    assert machine.calls("systemctl")[-1] == "systemctl start nfs-server"
+    settings = machine.path / "etc" / "nfs.conf.d" / "codeswarm.conf"
+    assert "grace-time=10" in settings.read_text()
+    assert machine.calls("systemctl")[-1] == "systemctl restart nfs-server"
     assert machine.calls("exportfs") == ["exportfs -ra"]
-    asyncio.run(
-        share(machine, NAME, want, Coordinator("vol-1", ("10.0.0.9",), fsid=FSID), times=TIMES)
-    )
+    asyncio.run(share(machine, NAME, want, blank("vol-1", ("10.0.0.9",)), times=TIMES))
     assert machine.exports == f"{machine.root} 10.0.0.9{options}"
-    asyncio.run(share(machine, NAME, want, Coordinator("vol-1", may_format=True), times=TIMES))
+    asyncio.run(share(machine, NAME, want, blank(), times=TIMES))
     assert machine.exports == ""
-    assert len([c for c in machine.calls("systemctl") if "start" in c]) == 1
+    assert len([c for c in machine.calls("systemctl") if "restart" in c]) == 1
 
 
 def test_no_root_of_another_machine_is_root_here(machine: Standin) -> None:
     (machine.path / "user").touch()
     want = wish(machine, device=machine.disk())
-    ready(machine, want, Coordinator("vol-1", ("10.0.0.6",), may_format=True))
+    ready(machine, want, blank("vol-1", ("10.0.0.6",)))
     assert "root_squash,mp" in machine.exports and "no_root_squash" not in machine.exports
-    assert "sudo -n env PATH=" in " ".join(machine.calls("sudo"))
+    assert "sudo -n timeout -k 5 120 env PATH=" in " ".join(machine.calls("sudo"))
     assert machine.inside_says("stat", "-c", "%u", str(machine.root)) == "1000"
 
 
 def test_others_mount_it_from_the_coordinator(machine: Standin) -> None:
-    (machine.path / "served").mkdir()
+    serve(machine)
     want = wish(machine)
-    ready(machine, want, Member("10.0.0.5"))
+    ready(machine, want, MEMBER)
     assert len(machine.mounts()) == 1
     (mounted,) = machine.calls("mount")
     options = "-t nfs4 -o rw,hard,noatime,vers=4.2"
     assert mounted == f"mount {options} 10.0.0.5:{machine.root} {machine.root}"
-    ready(machine, want, Member("10.0.0.5"))
+    ready(machine, want, MEMBER)
     assert len(machine.calls("mount")) == 1
-    ready(machine, want, Member("10.0.0.6"))  # another one has the volume now
+    ready(machine, want, Member("10.0.0.6", "vol-1"))  # another one has the volume now
     assert len(machine.mounts()) == 1
     assert machine.calls("mount")[-1].split()[5] == f"10.0.0.6:{machine.root}"
     machine.inside_says("umount", str(machine.root))
-    ready(machine, want, Member("10.0.0.6"))
+    ready(machine, want, Member("10.0.0.6", "vol-1"))
     assert len(machine.mounts()) == 1 and len(machine.calls("mount")) == 3
 
 
 def test_a_member_becomes_the_coordinator_and_a_member_again(machine: Standin) -> None:
-    (machine.path / "served").mkdir()
+    serve(machine)
     want = wish(machine, device=machine.disk())
-    ready(machine, want, Member("10.0.0.5"))
-    ready(machine, want, Coordinator("vol-1", ("10.0.0.6",), may_format=True))
+    ready(machine, want, MEMBER)
+    ready(machine, want, blank("vol-1", ("10.0.0.6",)))
     (number,) = machine.mounts()
     assert number.startswith("7:") and machine.exports
-    ready(machine, want, Member("10.0.0.6"))
+    ready(machine, want, Member("10.0.0.6", "vol-1"))
     assert machine.mounts() != [number] and len(machine.mounts()) == 1
     assert machine.exports == ""
 
 
 def test_a_mount_that_fails_says_what_to_open(machine: Standin) -> None:
-    reason, text = refused(machine, wish(machine), Member("10.0.0.5"))
+    reason, text = refused(machine, wish(machine), MEMBER)
     assert reason == "MountFailed"
     assert "2049" in text and "exit status 32" in text and "Connection timed out" in text
     assert "~/.codeswarm/bootstrap.log" in text
 
 
 def test_packages_and_commands_once_each(machine: Standin) -> None:
-    (machine.path / "served").mkdir()
+    serve(machine)
     commands = ("echo one >> count", "echo one >> count", "test -e go", "echo last >> count")
     want = wish(machine, packages=("jq", "make"), commands=commands)
-    reason, text = refused(machine, want, Member("10.0.0.5"))
+    reason, text = refused(machine, want, MEMBER)
     assert reason == "BootstrapFailed"
     assert "bootstrap.commands[2] failed with exit status 1: test -e go" in text
     assert not machine.mounts()
     (machine.home / "go").touch()
     for _ in range(2):
-        ready(machine, want, Member("10.0.0.5"))
+        ready(machine, want, MEMBER)
     assert (machine.home / "count").read_text() == "one\none\nlast\n"
     installs = [c for c in machine.calls("apt-get") if " install " in c]
     assert [c.partition(" install ")[2] for c in installs] == ["nfs-common", "jq make"]
-    ready(machine, replace(want, commands=(*commands, "echo more >> count")), Member("10.0.0.5"))
+    ready(
+        machine,
+        replace(want, commands=(*commands, "echo more >> count")),
+        MEMBER,
+    )
     assert (machine.home / "count").read_text() == "one\none\nlast\nmore\n"
 
 
 def test_a_command_that_leaves_a_daemon_does_not_hold_the_lock(machine: Standin) -> None:
-    (machine.path / "served").mkdir()
+    serve(machine)
     daemon = "setsid sleep 1000 >/dev/null 2>&1 & echo $! > daemon"
     try:
-        ready(machine, wish(machine, commands=(daemon,)), Member("10.0.0.5"))
-        ready(machine, wish(machine, commands=(daemon,)), Member("10.0.0.5"))
+        ready(machine, wish(machine, commands=(daemon,)), MEMBER)
+        ready(machine, wish(machine, commands=(daemon,)), MEMBER)
     finally:
         os.kill(int((machine.home / "daemon").read_text()), signal.SIGKILL)
 
 
 def test_packages_that_cannot_be_had(machine: Standin) -> None:
     (machine.path / "apt-fails").touch()
-    reason, text = refused(machine, wish(machine, packages=("no-such",)), Member("10.0.0.5"))
+    reason, text = refused(machine, wish(machine, packages=("no-such",)), MEMBER)
     assert reason == "PackagesFailed"
     assert "nfs-common" in text and "exit status 100" in text and "Unable to locate" in text
     assert machine.calls("dpkg") == ["dpkg --configure -a"]
@@ -242,14 +257,12 @@ def test_packages_that_cannot_be_had(machine: Standin) -> None:
 def test_a_user_who_may_not_be_root(machine: Standin) -> None:
     (machine.path / "user").touch()
     (machine.path / "sudo-refuses").touch()
-    reason, text = refused(machine, wish(machine), Member("10.0.0.5"))
+    reason, text = refused(machine, wish(machine), MEMBER)
     assert reason == "SudoNeeded" and "ubuntu may not run commands as root" in text
 
 
 def test_a_volume_that_does_not_appear(machine: Standin) -> None:
-    reason, text = refused(
-        machine, wish(machine, device="/dev/sdzz"), Coordinator("vol-0dead", may_format=True)
-    )
+    reason, text = refused(machine, wish(machine, device="/dev/sdzz"), blank("vol-0dead"))
     assert reason == "VolumeNotFound" and "vol-0dead is attached" in text
 
 
@@ -257,7 +270,7 @@ def test_a_volume_that_does_not_appear(machine: Standin) -> None:
 def test_a_root_that_nothing_can_be_exported_at(root: str) -> None:
     want = Wish(Api("us-east-1"), "ami-1", "c7i.large", root=root)
     with pytest.raises(ProviderError) as caught:
-        _script(want, Member("10.0.0.5"), "set_up", TIMES)
+        _script(want, MEMBER, "set_up", TIMES)
     assert caught.value.reason == "InvalidParameters" and "workspaceRoot" in str(caught.value)
 
 
@@ -265,19 +278,19 @@ def test_a_root_that_is_a_link(machine: Standin, tmp_path: Path) -> None:
     (tmp_path / "elsewhere").mkdir()
     machine.root.parent.mkdir()
     machine.root.symlink_to(tmp_path / "elsewhere")
-    assert refused(machine, wish(machine), Member("10.0.0.5"))[0] == "InvalidParameters"
+    assert refused(machine, wish(machine), MEMBER)[0] == "InvalidParameters"
     machine.root.unlink()
-    (machine.path / "served").mkdir()
+    serve(machine)
     link = tmp_path / "link"
     link.symlink_to(machine.root.parent)
-    told = ready(machine, wish(machine, root=f"{link}/shared/"), Member("10.0.0.5"))
+    told = ready(machine, wish(machine, root=f"{link}/shared/"), MEMBER)
     assert told.root == str(machine.root) and len(machine.mounts()) == 1
 
 
 def test_one_that_is_killed_leaves_nothing_half_done(machine: Standin) -> None:
-    (machine.path / "served").mkdir()
+    serve(machine)
     want = wish(machine, commands=("echo begun >> count; test -e go || exec sleep 1000",))
-    script = _script(want, Member("10.0.0.5"), "set_up", TIMES)
+    script = _script(want, MEMBER, "set_up", TIMES)
 
     async def scenario() -> None:
         process = await machine.begin(aws_script.RUN)
@@ -286,11 +299,11 @@ def test_one_that_is_killed_leaves_nothing_half_done(machine: Standin) -> None:
         process.stdin.close()
         await asyncio.to_thread(until, (machine.home / "count").exists, "for the command")
         with pytest.raises(InProgress):
-            await set_up(machine, NAME, want, Member("10.0.0.5"), seconds=60, times=TIMES)
+            await set_up(machine, NAME, want, MEMBER, seconds=60, times=TIMES)
         os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
         (machine.home / "go").touch()
-        await set_up(machine, NAME, want, Member("10.0.0.5"), seconds=60, times=TIMES)
+        await set_up(machine, NAME, want, MEMBER, seconds=60, times=TIMES)
 
     asyncio.run(scenario())
     assert (machine.home / "count").read_text() == "begun\nbegun\n"
@@ -302,8 +315,12 @@ def test_the_log_is_read_by_its_end(machine: Standin) -> None:
         return asyncio.run(log(machine, limit))
 
     assert read(100) == ""
-    (machine.path / "served").mkdir()
-    ready(machine, wish(machine, commands=("echo said; echo '\x1b[31m' ",)), Member("10.0.0.5"))
+    serve(machine)
+    ready(
+        machine,
+        wish(machine, commands=("echo said; echo '\x1b[31m' ",)),
+        MEMBER,
+    )
     text = read(65536)
     assert "command 1: echo said" in text and "\nsaid\n" in text and text.endswith("ready\n")
     assert "\x1b" not in text and len(read(20)) == 20
@@ -312,17 +329,14 @@ def test_the_log_is_read_by_its_end(machine: Standin) -> None:
 def test_two_machines_at_once(machine: Standin, tmp_path: Path) -> None:
     other = Standin(tmp_path / "other")
     try:
-        (other.path / "served").mkdir()
+        serve(other)
         want = wish(machine, device=machine.disk())
 
         async def both() -> None:
             await asyncio.gather(
+                set_up(machine, "i-1", want, blank(), seconds=60, times=TIMES),
                 set_up(
-                    machine, "i-1", want, Coordinator("vol-1", may_format=True),
-                    seconds=60, times=TIMES,
-                ),
-                set_up(
-                    other, "i-2", wish(other), Member("10.0.0.5"), seconds=60, times=TIMES
+                    other, "i-2", wish(other), MEMBER, seconds=60, times=TIMES
                 ),
             )  # fmt: skip
 
@@ -330,3 +344,51 @@ def test_two_machines_at_once(machine: Standin, tmp_path: Path) -> None:
         until(lambda: machine.mounts() and other.mounts(), "for both")
     finally:
         other.end()
+
+
+def test_a_volume_that_was_in_use_is_not_formatted(machine: Standin) -> None:
+    reason, text = refused(machine, wish(machine, device=machine.disk()), Coordinator("vol-1"))
+    assert reason == "VolumeBlank" and "vol-1 has been in use" in text
+
+
+def test_what_is_at_the_end_of_a_volume_counts_too(machine: Standin) -> None:
+    disk = machine.disk()
+    with Path(disk).open("r+b") as file:
+        file.seek(-4096, os.SEEK_END)
+        file.write(b"a label of another kind")
+    assert refused(machine, wish(machine, device=disk), blank())[0] == "VolumeNotBlank"
+
+
+def test_a_device_of_another_size_is_another_one(machine: Standin) -> None:
+    want = wish(machine, device=machine.disk())
+    other = replace(blank("vol-7"), size_gib=8)
+    assert refused(machine, want, other)[0] == "VolumeNotFound"
+
+
+def test_the_folder_below_the_mount_is_nobodys(machine: Standin) -> None:
+    serve(machine)
+    machine.root.mkdir(parents=True)
+    (machine.root / "precious").touch()
+    reason, text = refused(machine, wish(machine), MEMBER)
+    assert reason == "RootNotEmpty" and str(machine.root) in text
+    (machine.root / "precious").unlink()
+    told = ready(machine, wish(machine), MEMBER)
+    assert asyncio.run(mounted_from(machine)) == "10.0.0.5"
+    guard = marker(told.root, "vol-1")
+    assert machine.inside_says("sh", "-c", f"{guard} && echo there") == "there"
+    machine.inside_says("umount", str(machine.root))
+    assert machine.root.stat().st_mode & 0o777 == 0o500 and machine.root.stat().st_uid == 0
+    assert machine.inside_says("sh", "-c", f"{guard} || echo away") == "away"
+
+
+def test_another_volume_than_that_of_the_swarm(machine: Standin) -> None:
+    """An address is given to another machine once its own is gone."""
+    serve(machine)
+    reason, text = refused(machine, wish(machine), Member("10.0.0.5", "vol-2"))
+    assert reason == "MountFailed" and "no vol-2 there" in text
+
+
+def test_handles_are_those_of_one_coordinator(machine: Standin) -> None:
+    role = replace(blank("vol-1", ("10.0.0.6",)), fsid="11111111-2222-3333-4444-555555555555")
+    ready(machine, wish(machine, device=machine.disk()), role)
+    assert "fsid=11111111-2222-3333-4444-555555555555" in machine.exports

@@ -9,12 +9,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.machine.machine import Machine
+from tests.machine.machine import COORDINATOR, Machine
 from tests.worker.harness import block, until
-from worker.machine import spot
+from worker.machine.metadata import Metadata
+from worker.machine.watch import Watch
 
 
-class Metadata(ThreadingHTTPServer):
+class Service(ThreadingHTTPServer):
     """An instance's metadata service, IMDSv2 only."""
 
     def __init__(self) -> None:
@@ -36,7 +37,7 @@ class Metadata(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Metadata
+    server: Service
 
     def do_PUT(self) -> None:
         assert self.headers["X-aws-ec2-metadata-token-ttl-seconds"]
@@ -63,8 +64,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def metadata() -> Iterator[Metadata]:
-    one = Metadata()
+def metadata() -> Iterator[Service]:
+    one = Service()
     yield one
     one.end()
 
@@ -72,7 +73,7 @@ def metadata() -> Iterator[Metadata]:
 NOTICE = json.dumps({"action": "terminate", "time": "2026-11-26T10:00:00Z"})
 
 
-def test_the_worker_saves_its_work_and_leaves(machine: Machine, metadata: Metadata) -> None:
+def test_the_worker_saves_its_work_and_leaves(machine: Machine, metadata: Service) -> None:
     machine.env.update(
         AWS_EC2_METADATA_SERVICE_ENDPOINT=metadata.url, http_proxy="http://127.0.0.1:9"
     )
@@ -88,7 +89,22 @@ def test_the_worker_saves_its_work_and_leaves(machine: Machine, metadata: Metada
     assert metadata.asked == ["/latest/meta-data/spot/instance-action"]
 
 
-def test_a_machine_that_is_no_spot_one_asks_nobody(machine: Machine, metadata: Metadata) -> None:
+def test_those_that_live_by_its_files_leave_too(machine: Machine, metadata: Service) -> None:
+    """The coordinator is wanted back: it says so where all the others look."""
+    machine.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = metadata.url
+    there, here = machine.job(), "cloud-0f1e2d3c-1-1"
+    machine.job(here)
+    machine.start(here, spot=False)
+    machine.idle(here)
+    metadata.notice = NOTICE
+    machine.start(spot=True, node=COORDINATOR)
+    for job in (there.name, here):
+        assert machine.ended(job) == "exit 0", machine.log(job)
+        assert machine.statuses(job)[-1] == ("stopped", "SpotInterruption")
+    assert (machine.root / "machines" / COORDINATOR / "notice").read_text().strip() == NOTICE
+
+
+def test_a_machine_that_is_no_spot_one_asks_nobody(machine: Machine, metadata: Service) -> None:
     machine.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = metadata.url
     machine.job()
     machine.start()
@@ -96,9 +112,9 @@ def test_a_machine_that_is_no_spot_one_asks_nobody(machine: Machine, metadata: M
     assert machine.stop() == "gone" and not metadata.tokens
 
 
-def test_it_asks_again_until_there_is_a_notice(metadata: Metadata) -> None:
+def test_it_asks_again_until_there_is_a_notice(metadata: Service) -> None:
     told: list[str] = []
-    watch = spot.Watch(metadata.url, told.append, seconds=0.01)
+    watch = Watch(Metadata(metadata.url).notice, told.append, seconds=0.01)
     watch.start()
     until(lambda: len(metadata.asked) > 2, "for some questions")
     metadata.tokens.append("renewed")  # the old one is refused from now on
@@ -111,7 +127,7 @@ def test_it_asks_again_until_there_is_a_notice(metadata: Metadata) -> None:
 
 def test_where_nobody_answers_nothing_is_told() -> None:
     told: list[str] = []
-    watch = spot.Watch("http://127.0.0.1:9", told.append, seconds=0.01)
+    watch = Watch(Metadata("http://127.0.0.1:9").notice, told.append, seconds=0.01)
     watch.start()
     watch.end()
     watch.join(20)

@@ -192,7 +192,6 @@ def test_a_lock_that_somebody_else_holds(machine: Machine) -> None:
         {"jobs": [{"folder": "default/a/.b", "job": ".b"}]},
         {"jobs": "x"},
         {"token": "a b"},
-        {"token": ""},
         {"spot": 1},
         {"path": [1]},
     ],
@@ -215,6 +214,12 @@ def test_links_are_not_followed(machine: Machine, tmp_path: Path) -> None:
     folder.rename(folder.with_name("moved"))
     folder.symlink_to("moved")
     assert machine.start()["reason"] == "UnsafePath"
+
+
+def test_anybody_may_repeat_an_order_without_a_token(machine: Machine) -> None:
+    machine.job()
+    assert machine.start(token="") == "started"
+    assert machine.note("claim") == f"{NODE} {JOB} {COORDINATOR}"
 
 
 def test_several_at_once(machine: Machine) -> None:

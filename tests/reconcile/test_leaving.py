@@ -23,7 +23,7 @@ def long_project(rig, **spec):
     rig.apply(swarm(replicas=1), project(tasks=[work("a")], **spec))
 
 
-@pytest.mark.parametrize("reason", ["TimeLimit", "Stopped"])
+@pytest.mark.parametrize("reason", ["TimeLimit", "SpotInterruption", "Stopped"])
 def test_the_next_attempt_is_told_where_the_work_is(play, reason):
     async def scenario(rig):
         rig.apply(swarm(replicas=1))

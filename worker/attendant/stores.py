@@ -39,6 +39,9 @@ MAX_TIPS = 2000
 STALE_SECONDS = 86_400.0
 """What an interrupted transfer left is removed after so long."""
 
+DURABLE = "[core]\n\tfsync = committed,reference\n\tfsyncMethod = batch\n"
+"""What was pushed is on the disk before that is said, since the machine that has the disk may be
+taken away.  A git that does not know it passes over it."""
 _COMMIT = re.compile(r"[0-9a-f]{40}(?:[0-9a-f]{24})?\Z")
 _REF = re.compile(r"refs/(?:[A-Za-z0-9_][A-Za-z0-9._-]*/)*[A-Za-z0-9_][A-Za-z0-9._-]*\Z")
 _BRANCH = re.compile(r"[^\x00-\x20\x7f~^:?*\[\\]+\Z")
@@ -319,7 +322,7 @@ def _make(stores: Path, name: str, oid: str) -> Path:
     try:
         for folder in ("objects/info", "objects/pack", "refs/base", "have"):
             (part / folder).mkdir(parents=True)
-        (part / "config").write_text(config_text(oid, bare=True))
+        (part / "config").write_text(config_text(oid, bare=True) + DURABLE)
         (part / "HEAD").write_text("ref: refs/heads/none\n")
         part.chmod(0o700)
         part.replace(stores / component(name))

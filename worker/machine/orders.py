@@ -48,13 +48,22 @@ class StartOrder:
     """Workers to start."""
 
     jobs: tuple[Job, ...]
-    claim: Claim
+    node: str
+    """This machine."""
+    coordinator: str
+    """The machine whose volume the folders are on."""
+    token: str = ""
+    """Of the claims; empty: each job's name, so that anybody may repeat the order."""
     path: tuple[str, ...] = ()
     """Folders that come first on the workers' PATH."""
     python: str = ""
     """What runs the workers; empty: what runs this."""
     spot: bool = False
     """Whether the machine may be taken away at two minutes' notice."""
+
+    def claim(self, job: str) -> Claim:
+        """What is to stand in a job's folder."""
+        return Claim(self.node, self.token or job, self.coordinator)
 
 
 @dataclass(frozen=True)
@@ -72,10 +81,12 @@ class StopOrder:
 def start_order(told: Any) -> StartOrder:
     """Read an order. Raises: ProviderError (``BadRequest``, ``InvalidName``)."""
     given = _Given(told)
-    words = {name: _word(given.text(name)) for name in ("node", "token", "coordinator")}
+    token = given.text("token", "")
     return StartOrder(
         given.jobs(),
-        Claim(**words),
+        _word(given.text("node")),
+        _word(given.text("coordinator")),
+        token and _word(token),
         tuple(given.texts("path")),
         given.text("python", ""),
         given.flag("spot"),
@@ -170,6 +181,6 @@ def _job(told: Any) -> Job:
 
 def _word(text: str) -> str:
     """A word of a claim. Raises: ProviderError (``BadRequest``)."""
-    if not text or len(text) > 64 or any(c.isspace() or not c.isprintable() for c in text):
-        raise ProviderError("BadRequest", f"{text!r} is no word of a claim (1 to 64 characters)")
+    if not text or len(text) > 255 or any(c.isspace() or not c.isprintable() for c in text):
+        raise ProviderError("BadRequest", f"{text!r} is no word of a claim (1 to 255 characters)")
     return text

@@ -47,7 +47,7 @@ def _attempt(root: Path, order: StartOrder, job: Job) -> Any:
         return refused(error)
     except OSError as error:
         where = error.filename or job.job
-        text = f"{where} on {order.claim.node}: {error.strerror or error}"
+        text = f"{where} on {order.node}: {error.strerror or error}"
         return refused(ProviderError("StartFailed", text))
 
 
@@ -56,10 +56,10 @@ def _start(root: Path, order: StartOrder, job: Job) -> Any:
     if folder is None or not (folder / "worker.json").exists():
         raise ProviderError(
             "NotPrepared",
-            f"{root.joinpath(*job.folder)} on {order.claim.node}: no worker's folder is there (is "
+            f"{root.joinpath(*job.folder)} on {order.node}: no worker's folder is there (is "
             "the swarm's volume mounted?)",
         )
-    mine = str(order.claim)
+    mine = str(order.claim(job.job))
     held = take_lock(folder)
     deadline = time.monotonic() + _PATIENCE
     while held is None:  # somebody supervises it, is about to claim it, or only looks
@@ -75,7 +75,7 @@ def _start(root: Path, order: StartOrder, job: Job) -> Any:
         if claim != mine:
             return {CLAIMED: claim}
         if not has_begun(folder):
-            _supervise(folder, order, job, held)
+            _supervise(root, order, job, held)
         return STARTED
     finally:
         os.close(held)
@@ -101,16 +101,19 @@ def take_lock(folder: Path) -> int | None:
     return handle
 
 
-def _supervise(folder: Path, order: StartOrder, job: Job, held: int) -> None:
-    """Start a supervisor that outlives us and the login. Raises: OSError, ProviderError."""
+def _supervise(root: Path, order: StartOrder, job: Job, held: int) -> None:
+    """Start a supervisor that outlives us and the login. Raises: OSError."""
+    folder = root.joinpath(*job.folder)
     told = {
         "folder": str(folder),
         "job": job.job,
-        "node": order.claim.node,
+        "node": order.node,
         "lock": held,
         "path": list(order.path),
         "python": order.python or sys.executable,
         "spot": order.spot,
+        "root": str(root),
+        "coordinator": order.coordinator,
     }
     program = str(Path(sys.argv[0]).absolute())
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -143,7 +146,7 @@ def _environ(
     marks = {
         JOB_VARIABLE: job.job,
         BASE_VARIABLE: str(folder),
-        NODE_VARIABLE: order.claim.node,
+        NODE_VARIABLE: order.node,
         SUPERVISOR_VARIABLE: "1",
     }
     return {**kept, **marks}

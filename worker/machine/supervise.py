@@ -19,14 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from worker import children
+from worker import children, notes, paths
 from worker.errors import ConfigError
+from worker.failures import ProviderError
 from worker.log import complain
 from worker.machine import tree
 from worker.machine.start import ENDED, METADATA, has_begun
+from worker.machine.watch import Watch
 from worker.paths import write_private
 from worker.signals import NOTICE, SPOT_INTERRUPTION
 
+MACHINES = "machines"
+"""Folder below the root, with one of each machine that has something to tell the others."""
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _TICK = 0.25
 """Seconds between two looks whether a worker that is to be told of its end has begun."""
@@ -47,6 +51,8 @@ class Task:
     path: tuple[str, ...]
     python: str
     spot: bool
+    root: Path
+    coordinator: str
 
     @classmethod
     def of(cls, text: str) -> Task:
@@ -61,6 +67,8 @@ class Task:
                 tuple(told["path"]),
                 str(told["python"]),
                 bool(told["spot"]),
+                Path(told["root"]),
+                str(told["coordinator"]),
             )
         except (ValueError, TypeError, KeyError) as error:
             raise ConfigError(f"supervise: {error}") from error
@@ -101,10 +109,8 @@ class Supervisor:
         except OSError as error:
             self._fail(f"{self._task.python} cannot be run: {error.strerror or error}")
             return _NOT_RUN
-        if self._task.spot:
-            from worker.machine.spot import Watch  # slow to load
-
-            Watch(os.environ.get(METADATA, ""), self._announce).start()
+        for watch in self._watches():
+            watch.start()
         told_to_leave = False
         while self._status is None:
             if self._stopping and not told_to_leave:
@@ -118,6 +124,19 @@ class Supervisor:
                 os.read(self._note, 4096)
             self._reap()
         return _text(self._status)
+
+    def _watches(self) -> list[Watch]:
+        """What tells that this machine, or the one that all files are on, will be taken away."""
+        task = self._task
+        watches = []
+        if task.spot:
+            from worker.machine.metadata import Metadata  # slow to load
+
+            watches.append(Watch(Metadata(os.environ.get(METADATA, "")).notice, self._announce))
+        if task.coordinator != task.node:
+            path = task.root / MACHINES / task.coordinator / NOTICE
+            watches.append(Watch(lambda: notes.read(path), self._pass_on))
+        return watches
 
     def _spawn(self) -> int:
         """Raises: OSError."""
@@ -169,8 +188,15 @@ class Supervisor:
             self._stopping = True
 
     def _announce(self, text: str) -> None:
-        """The machine will be taken away (the watch's thread): have the worker leave."""
-        complain(f"spot interruption: {text}")
+        """This machine will be taken away (a watch's thread); others may live by its files."""
+        self._pass_on(text)
+        with suppress(OSError, ProviderError):
+            folder = paths.make(self._task.root, MACHINES, self._task.node)
+            write_private(folder / NOTICE, f"{text}\n".encode())
+
+    def _pass_on(self, text: str) -> None:
+        """Have the worker leave (a watch's thread)."""
+        complain(f"spot interruption: {text.strip()}")
         with suppress(OSError):
             write_private(self._task.folder / NOTICE, f"{SPOT_INTERRUPTION.reason}\n".encode())
         self._untold = True
