@@ -98,8 +98,12 @@ def _machines(status: Mapping[str, Any]) -> str:
     found = status.get("machines") or {}
     if not found:
         return ""
-    cost = money(found.get("costUsd"))
-    return f"{found.get('count', 0)}, {found.get('hours', '0')} hours so far, {cost} of its cost"
+    cost = str(found.get("costUsd") or "unpriced")
+    parts = [f"{found.get('count', 0)}, {found.get('hours', '0')} hours so far"]
+    parts += [] if cost == "unpriced" else [f"{money(cost)} of its cost"]
+    lacks = found.get("unpriced")
+    parts += [f"without a price in instancePricing: {', '.join(lacks)}"] if lacks else []
+    return ", ".join(parts)
 
 
 def _environment(agent: Mapping[str, Any]) -> str:

@@ -216,9 +216,8 @@ def _workers(obj: Resource) -> Iterator[str]:
     status = obj.get("status") or {}
     for worker in status.get("workers") or []:
         if worker.get("phase") not in ("Idle", "Busy") or worker.get("reason"):
-            reason = worker.get("reason") or "no reason told"
-            message = f": {worker['message']}" if worker.get("message") else ""
-            yield f"  worker {worker['index']} is {worker.get('phase')} ({reason}{message})"
+            told = ": ".join(filter(None, (worker.get("reason"), worker.get("message"))))
+            yield f"  worker {worker['index']} is {worker.get('phase')}{told and f' ({told})'}"
     if status.get("nextLaunchAt"):
         failures = status.get("launchFailures", 0)
         yield f"  next launch at {status['nextLaunchAt']}, after {failures} failed ones"

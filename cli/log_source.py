@@ -10,6 +10,7 @@ from cli import selectors
 from cli.errors import CliError
 from cli.follow import Line
 from cli.transcript_files import order_of
+from controller.domain.machine_logs import is_machine
 from controller.store.base import Key
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Source:
 
 
 def worker_of(job: str) -> str:
-    """``builders/0`` of ``builders-1a2b3c4d-0-7``."""
+    """``builders/0`` of ``builders-1a2b3c4d-0-7``; a machine's id as it is."""
+    if is_machine(job):
+        return job
     prefix, index, _ = order_of(job)
     return f"{prefix.rsplit('-', 1)[0]}/{index}"
 
@@ -58,8 +61,11 @@ def of(client: Client, namespace: str, word: str, attempt: int | None) -> Source
         return of_tasks(client, namespace, Key("Task", namespace, word), attempt)
     if first == "worker":
         return of_worker(client, namespace, rest)
-    if rest.isdigit() and not selectors.is_kind(first):
-        return of_worker(client, namespace, word)
+    if not selectors.is_kind(first):
+        if rest.isdigit():
+            return of_worker(client, namespace, word)
+        if is_machine(rest):
+            return _of_jobs(client, namespace, first, machine=rest)
     kind, name = selectors.slashed(word)
     if kind.kind == "Swarm":
         return of_swarm(client, namespace, name)
@@ -149,21 +155,28 @@ def of_worker(client: Client, namespace: str, word: str) -> Source:
     swarm, _, index = word.partition("/")
     if not index.isdigit():
         raise CliError(f'"{word}" is no worker: SWARM/INDEX, such as builders/0')
-    return _of_jobs(client, namespace, swarm, int(index))
+    return _of_jobs(client, namespace, swarm, index=int(index))
 
 
 def of_swarm(client: Client, namespace: str, name: str) -> Source:
-    """All workers of a swarm."""
-    return _of_jobs(client, namespace, name, None)
+    """All workers of a swarm, and the set-up logs of its machines."""
+    return _of_jobs(client, namespace, name)
 
 
-def _of_jobs(client: Client, namespace: str, swarm: str, index: int | None) -> Source:
+def _of_jobs(
+    client: Client, namespace: str, swarm: str, *, index: int | None = None, machine: str = ""
+) -> Source:
     key = Key("Swarm", namespace, swarm)
     names: dict[str, str] = {}
 
     def transcripts() -> Sequence[Transcript]:
         found = client.transcripts(namespace, swarm=swarm)
-        return [t for t in found if index is None or order_of(t.job)[1] == index]
+        return [t for t in found if wanted(t.job)]
+
+    def wanted(job: str) -> bool:
+        if is_machine(job):
+            return index is None and machine in ("", job)
+        return not machine and index in (None, order_of(job)[1])
 
     def task_name(line: Line) -> str:
         uid = line.injection.rpartition(".")[0]
@@ -174,7 +187,7 @@ def _of_jobs(client: Client, namespace: str, swarm: str, index: int | None) -> S
         return names.get(uid, "")
 
     def label(line: Line) -> str:
-        worker = worker_of(line.job) if index is None else ""
+        worker = worker_of(line.job) if index is None and not machine else ""
         return " ".join(part for part in (worker, task_name(line)) if part)
 
     if client.get(key) is None and not transcripts():
@@ -183,5 +196,7 @@ def _of_jobs(client: Client, namespace: str, swarm: str, index: int | None) -> S
         workers = (selectors.find(client, key).get("status") or {}).get("workers") or []
         if all(worker.get("index") != index for worker in workers):
             raise CliError(f'swarm "{swarm}" has no worker {index}')
-    about = f"swarm/{swarm}" if index is None else f"{swarm}/{index}"
+    if machine and not transcripts():
+        raise CliError(f'there is no set-up log of {machine} of swarm "{swarm}" (yet)')
+    about = f"swarm/{swarm}" if index is None and not machine else f"{swarm}/{machine or index}"
     return Source(transcripts, lambda _: True, lambda: client.get(key) is None, label, about)

@@ -44,7 +44,8 @@ def logs(
     """Print what agents said and did: a task's, a project's, a worker's or a whole swarm's.
 
     WHAT is task/NAME, project/NAME, swarm/NAME (just NAME where only one of them has it), or a
-    worker as SWARM/INDEX.
+    worker as SWARM/INDEX. A swarm's has the set-up logs of its machines too; SWARM/INSTANCE is
+    that of one.
 
     \b
     Examples:
@@ -52,6 +53,7 @@ def logs(
       codeswarm logs -f project/greeter
       codeswarm logs builders/0 --tail 20
       codeswarm logs greeter.docs --attempt 2 --json
+      codeswarm logs cloud/i-0aa0aa0aa0aa0aa0a
     """
     about = session()
     what = log_source.word_of(about.client, about.namespace, words)

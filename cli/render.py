@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from cli.table import clean
-from controller.domain import blocks
+from controller.domain import blocks, machine_logs
 from controller.domain.shell import inner
 from worker import records
 
@@ -174,6 +174,10 @@ def _agent_error(data: Record) -> Iterator[str]:
     yield f"error: {_text(data, 'class')}: {_text(data, 'message')}{again}"
 
 
+def _machine_log(data: Record) -> Iterator[str]:
+    yield _text(data, "text")
+
+
 _RENDERERS: dict[str, Callable[[Record], Iterator[str]]] = {
     records.ASSISTANT: _assistant,
     records.REASONING: _reasoning,
@@ -187,4 +191,5 @@ _RENDERERS: dict[str, Callable[[Record], Iterator[str]]] = {
     records.TASK_COMPLETE: _task_complete,
     records.TURN_COMPLETE: _turn_complete,
     records.AGENT_ERROR: _agent_error,
+    machine_logs.EVENT: _machine_log,
 }

@@ -56,7 +56,7 @@ class AwsProvider:
         means: what of this machine's user may be used to log in.
         home: id of this home, for tags; a function, so that none is made before it is needed.
         left: seconds for which this controller may still act.
-        log: takes the set-up log of a machine: swarm uid, instance id, text.
+        log: takes the set-up log of a machine: whose it is, its id, the text.
         used: told each region and endpoint before anything is launched there.
         times: intervals.
     """
@@ -70,7 +70,7 @@ class AwsProvider:
         *,
         home: Callable[[], str],
         left: Callable[[], float] = lambda: math.inf,
-        log: Callable[[str, str, str], None] = lambda uid, instance, text: None,
+        log: Callable[[SwarmHandle, str, str], None] = lambda swarm, instance, text: None,
         used: Callable[[Api], None] = lambda api: None,
         times: Times | None = None,
     ) -> None:

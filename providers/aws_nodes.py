@@ -6,6 +6,7 @@ must work while the shared file system hangs lies in the login user's home, not 
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,8 @@ IDLE_SECONDS = 90.0
 START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 _GRACE = 15.0
+_ANY_ADDRESS = "192.0.2.1"
+"""Of no machine (RFC 5737): it is only looked up in the user's SSH configuration."""
 
 
 @dataclass(slots=True)
@@ -97,6 +100,18 @@ class Nodes:
         name = f"{instance.id} ({target})"
         node = self._nodes[instance.id] = Node(instance, name, target, shell)
         return node
+
+    async def check(self, swarm: SwarmHandle, wish: Wish) -> None:
+        """See that what lets us in can be used, before there is a machine.
+
+        Raises: ProviderUnreachable (``KeyUnusable``, ``SshConfigInvalid``, ``NotInThisHome``).
+        """
+        from providers.ssh_config import resolve
+        from providers.ssh_target import SshTarget
+
+        given = {**swarm.parameters, "port": wish.ssh_port, "user": wish.user}
+        target = SshTarget.from_parameters(given, swarm.secrets, host=_ANY_ADDRESS)
+        await asyncio.to_thread(resolve, target, self._means())
 
     def _ssh(self) -> SshHosts:
         if self._hosts is None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from providers import aws_check as check
 from providers.aws_api import IDS, Boto, chunks
-from providers.aws_errors import FIELD, Asked, code_of, is_credentials, is_denied, trouble
+from providers.aws_errors import Asked, code_of, is_credentials, is_denied, trouble
 from providers.aws_quota import quota_code, sharing, vcpus
 from providers.aws_session import Clients
 from providers.aws_values import Wish
@@ -171,26 +171,10 @@ async def caller(cloud: Boto) -> None:
         known = trouble(error, Asked("GetCallerIdentity", str(api)))
         if code_of(error) and not is_credentials(error) and api.endpoint:
             return  # an endpoint of one's own need not have STS
-        if not code_of(error) and not api.endpoint and not await _is_known(cloud):
-            raise ProviderError(
-                "RegionNotFound",
-                f"{FIELD}.region: {api.region} is no region that is known, and nothing "
-                f"answers there ({known}): give one of `aws ec2 describe-regions`",
-            ) from error
+        unknown = None if code_of(error) else await cloud.session.unknown_region(known)
+        if unknown is not None:
+            raise ProviderError(unknown.reason, str(unknown)) from error
         raise known from error
-
-
-async def _is_known(cloud: Boto) -> bool:
-    def work(_: Clients) -> bool:
-        import boto3
-
-        session = boto3.session.Session()
-        return any(
-            cloud.api.region in session.get_available_regions("ec2", partition)
-            for partition in session.get_available_partitions()
-        )
-
-    return await cloud.session.raw(work)
 
 
 def _image(client: Clients, wish: Wish) -> Mapping[str, Any] | None:

@@ -220,4 +220,4 @@ class Readiness:
         except ProviderError as error:
             _LOG.debug("the set-up log of %s: %s", node.name, error)
             return
-        self._state.around.log(self._state.swarm.uid, node.instance.id, text)
+        self._state.around.log(self._state.swarm, node.instance.id, text)

@@ -16,9 +16,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from providers.aws_errors import Asked, NotSent, is_credentials, trouble
+from providers.aws_errors import FIELD, UNREACHABLE, Asked, NotSent, is_credentials, trouble
 from providers.aws_threads import Threads
 from providers.aws_values import Api
+from providers.base import ProviderError, ProviderUnreachable
 
 T = TypeVar("T")
 Clients = Callable[[str], Any]
@@ -94,6 +95,10 @@ class AwsSession:
         """As ``ask``, with boto3's own errors."""
         return await self._in_thread(lambda: self._tried(work, _Call()))
 
+    async def unknown_region(self, error: ProviderError) -> ProviderUnreachable | None:
+        """What an error means, if it is that there is no such region."""
+        return await self._in_thread(lambda: self._unknown_region(error))
+
     async def close(self) -> None:
         """End the threads; nothing is sent any more, and what is under way is left to itself."""
         self._closed = True
@@ -123,7 +128,24 @@ class AwsSession:
             if call.forbidden is not None:
                 raise call.forbidden from None
             asked = Asked(action, str(self.api), effect=effect, sent=call.sent)
-            raise trouble(error, asked) from error
+            known = trouble(error, asked)
+            raise self._unknown_region(known) or known from error
+
+    def _unknown_region(self, error: ProviderError) -> ProviderUnreachable | None:
+        """What it means that nothing answers where botocore knows no region either."""
+        if type(error) is not ProviderUnreachable or error.reason != UNREACHABLE:
+            return None
+        session = self._boto()
+        if self.api.endpoint or any(
+            self.api.region in session.get_available_regions("ec2", partition)
+            for partition in session.get_available_partitions()
+        ):
+            return None
+        return ProviderUnreachable(
+            "RegionNotFound",
+            f"{FIELD}.region: {self.api.region} is no region that is known, and nothing answers "
+            f"there ({error}): give one of `aws ec2 describe-regions`",
+        )
 
     def _tried(self, work: Callable[[Clients], T], call: _Call) -> T:
         call.until = time.monotonic() + self.limits.total

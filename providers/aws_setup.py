@@ -246,7 +246,9 @@ def _failed(name: str, wish: Wish, told: tuple[str, str, str], said: str) -> Pro
     )  # fmt: skip
     tail = f"; it said: {said}" if said else ""
     return ProviderError(
-        reason, f"{name}: {text}{tail}; the log is {OWN_FOLDER}/{aws_script.LOG} there"
+        reason,
+        f"{name}: {text}{tail}; all of it: `codeswarm logs` of the "
+        f"swarm, or {OWN_FOLDER}/{aws_script.LOG} there",
     )
 
 

@@ -285,6 +285,7 @@ class Site:
         state, around = self.state, self.state.around
         state.may()
         try:
+            await state.nodes.check(state.swarm, state.wish)
             await around.preflight(around.ec2, state.wish, plan.launch)
             launched = await self.launching.run(
                 state.wish,

@@ -64,8 +64,8 @@ class Surroundings:
     sink: Sink
     left: Callable[[], float]
     """Seconds for which this controller may still act."""
-    log: Callable[[str, str, str], None]
-    """Takes the set-up log of a machine: swarm uid, instance id, text."""
+    log: Callable[[SwarmHandle, str, str], None]
+    """Takes the set-up log of a machine: whose it is, its id, the text."""
     times: Times = Times()
     clock: Callable[[], float] = time.monotonic
 

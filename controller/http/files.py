@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
+from controller.domain.machine_logs import is_machine
 from controller.http.inputs import is_folder, is_job
 
 MAX_LISTED = 10_000
@@ -136,5 +137,7 @@ def _transcripts(inside: int, folder: str, jobs: Collection[str] | None) -> Iter
 
 
 def _order(listed: Listed) -> tuple[str, str, int, int]:
+    if is_machine(listed.job):
+        return listed.folder, listed.job, 0, 0
     swarm, index, incarnation = listed.job.rsplit("-", 2)
     return listed.folder, swarm, int(index), int(incarnation)

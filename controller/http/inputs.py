@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from controller.domain.machine_logs import is_machine
 from controller.resources.metadata import is_subdomain
 from controller.resources.names import is_label
 
@@ -49,14 +50,16 @@ def folder(text: str) -> str:
 
 
 def is_job(text: str) -> bool:
-    """Whether it can be the name of a job: ``<swarm>-<uid8>-<index>-<incarnation>``."""
-    return _JOB.fullmatch(text) is not None
+    """Whether it can be a job, ``<swarm>-<uid8>-<index>-<incarnation>``, or a machine's id."""
+    return _JOB.fullmatch(text) is not None or is_machine(text)
 
 
 def job(text: str) -> str:
     """Raises: BadInput."""
     if not is_job(text):
-        raise BadInput("the job is not of the form <swarm>-<uid8>-<index>-<incarnation>")
+        raise BadInput(
+            "the job is not of the form <swarm>-<uid8>-<index>-<incarnation>, nor a machine's id"
+        )
     return text
 
 

@@ -23,6 +23,8 @@ from providers.base import (
 KEEP_LOST = 5
 """Folders of lost workers that are kept until the swarm goes, for a person to look at."""
 DRAIN_AGAIN_SECONDS = 10.0
+WARN_AGAIN_SECONDS = 60.0
+"""Between two events of one and the same refusal."""
 FOLLOW_UP_SECONDS = 0.05
 
 
@@ -34,6 +36,7 @@ class Actor:
         self._drained: dict[str, float] = {}
         self.trouble: dict[Key, ProviderError] = {}
         """Why a swarm's last launch failed; nothing once one has succeeded."""
+        self._warned: dict[Key, tuple[tuple[str, str], float]] = {}
 
     def forget(self, jobs: Iterable[str]) -> None:
         """These workers are gone."""
@@ -108,10 +111,19 @@ class Actor:
         except ProviderError as error:
             self.trouble[key] = error
             if not isinstance(error, InProgress):
-                self._ctx.event(obj, error.reason, str(error), warning=True)
+                self._warn(key, obj, error)
             return
         self.trouble.pop(key, None)
+        self._warned.pop(key, None)
         self._ctx.queue.add(key, after=FOLLOW_UP_SECONDS)
+
+    def _warn(self, key: Key, obj: Resource, error: ProviderError) -> None:
+        """An event; not one for each time that a provider is asked in vain again."""
+        now, text = self._ctx.clock.now(), (error.reason, str(error))
+        said = self._warned.get(key)
+        if said is None or said[0] != text or now - said[1] >= WARN_AGAIN_SECONDS:
+            self._warned[key] = (text, now)
+            self._ctx.event(obj, error.reason, str(error), warning=True)
 
 
 def _request(obj: Resource, handle: SwarmHandle, want: Launchable, entry: Entry) -> LaunchRequest:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from collections.abc import Callable, Collection
 
+from controller.domain import machine_logs
 from controller.runtime.home import Home
 from controller.runtime.leftovers import look_for_leftovers
 from controller.store.base import Store
 from providers.aws import AwsProvider
 from providers.aws_places import Places
+from providers.base import SwarmHandle
 from providers.ssh_target import Means
 from worker.paths import PRIVATE_DIR, write_private
 
@@ -25,16 +28,18 @@ def aws_provider(
     """The provider, which asks nobody before the first swarm on EC2 is there.
 
     Args:
-        home: where set-up logs of machines and the places that were used are kept.
+        home: where the places that were used, and set-up logs of machines, as transcripts, are
+            kept.
         means: what may be used to log in to machines.
         identity: which home this is, for tags.
         left: seconds for which this controller may act.
     """
 
-    def log(uid: str, instance: str, text: str) -> None:
-        folder = home.machine_logs / uid[:8]
+    def log(swarm: SwarmHandle, instance: str, text: str) -> None:
+        folder = home.transcripts / swarm.namespace / f"{swarm.name}-{swarm.uid[:8]}"
         folder.mkdir(mode=PRIVATE_DIR, parents=True, exist_ok=True)
-        write_private(folder / f"{instance}.log", text.encode())
+        data = machine_logs.transcript(instance, text, time.time())
+        write_private(folder / f"{instance}.jsonl", data)
 
     return AwsProvider(means, home=identity, left=left, log=log, used=Places(home.aws_places).note)
 

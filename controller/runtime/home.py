@@ -84,11 +84,6 @@ class Home:
         return self.root / "wake"
 
     @property
-    def machine_logs(self) -> Path:
-        """Set-up logs of machines, by the first 8 characters of their swarm's uid."""
-        return self.logs / "machines"
-
-    @property
     def aws_places(self) -> Path:
         """Regions and endpoints in which this home ever had machines."""
         return self.root / "aws-places.jsonl"

@@ -179,6 +179,9 @@ def test_a_region_that_nobody_knows(
         with pytest.raises(ProviderError) as wrong:
             run(preflight(boto, wish, 1))
         assert wrong.value.reason == reason
+        with pytest.raises(ProviderUnreachable) as looking:
+            run(boto.instances(["uid"]))
+        assert looking.value.reason == reason
         run(boto.close())
 
 

@@ -139,9 +139,13 @@ def test_describe_a_swarm_and_a_project(run: Run, db: Database) -> None:
 
 def test_describe_tells_what_machines_cost(run: Run, db: Database) -> None:
     machines = {"count": 2, "hours": "3.25", "costUsd": "2.3205", "running": [], "ended": []}
-    seed(db, swarm(), swarm_status(machines=machines, costUsd="14.7"))
+    made = seed(db, swarm(), swarm_status(machines=machines, costUsd="14.7"))
     lines = shown(run, "describe", "swarm/builders")
     assert "  Machines:  2, 3.25 hours so far, $2.33 of its cost" in lines
+    machines |= {"costUsd": "unpriced", "unpriced": ["c7i.4xlarge"]}
+    set_status(db, made, machines=machines)
+    lacks = "without a price in instancePricing: c7i.4xlarge"
+    assert f"  Machines:  2, 3.25 hours so far, {lacks}" in shown(run, "describe", "swarm/builders")
 
 
 def test_describe_tells_where_an_agents_environment_comes_from(run: Run, db: Database) -> None:

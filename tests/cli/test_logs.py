@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from cli import render
 from cli.follow import Line, Reader, Tail
+from controller.domain.machine_logs import transcript
 from controller.runtime.home import Home
 from controller.store.base import Resource
 from controller.store.database import Database
@@ -308,3 +309,21 @@ def test_a_limit_that_was_hit_is_named() -> None:
     assert render.lines({"event": "turn_complete", "data": data}) == [
         "turn interrupted: it took longer than timeoutSeconds (a project's taskTimeoutSeconds)"
     ]
+
+
+def test_a_swarms_logs_have_the_set_up_of_its_machines(run: Run, home: Home, db: Database) -> None:
+    """Not a worker's, and not a task's; one machine's alone by its id."""
+    seed(db, swarm(), swarm_status())
+    machine = "i-0aa0aa0aa0aa0aa0a"
+    path = write(home, FIRST, line(9, "turn_started"))
+    text = "2026-01-02T03:04:06Z begins: role coordinator\nSetting up nfs-kernel-server\n"
+    path.with_name(f"{machine}.jsonl").write_bytes(transcript(machine, text, T0))
+    told = ["begins: role coordinator", "Setting up nfs-kernel-server"]
+    whole = run("logs", "swarm/builders").output.splitlines()
+    assert [line.partition(f"{machine}  ")[2] for line in whole[:2]] == told
+    assert "taken up" in whole[2]
+    alone = run("logs", f"builders/{machine}").output.splitlines()
+    assert [line.partition("  ")[2] for line in alone] == told
+    assert run("logs", "builders/0").output.count("\n") == 1
+    absent = run("logs", "builders/i-0bb0bb0bb0bb0bb0b")
+    assert absent.exit_code == 1 and "no set-up log of i-0bb" in absent.output

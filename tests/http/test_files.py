@@ -30,6 +30,8 @@ def test_transcripts_are_listed_by_folder_worker_and_incarnation(tmp_path):
         "builders-1a2b3c4d-2-12",
         "builders-1a2b3c4d-10-1",
     ]
+    transcript(tmp_path, job="i-0aa0aa0aa0aa0aa0a")
+    assert "i-0aa0aa0aa0aa0aa0a" in [each.job for each in files.list("default")]
     assert files.list("default")[0] == Listed("another-00000000", "another-00000000-0-1", 5)
     assert len(files.list("other")) == 1
 

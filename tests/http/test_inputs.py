@@ -40,6 +40,10 @@ def test_every_name_that_the_controller_makes_passes(swarm):
     assert inputs.is_folder(f"{swarm}-{uid[:8]}")
 
 
+def test_a_machines_set_up_log_is_a_transcript_too():
+    assert inputs.job("i-0aa0aa0aa0aa0aa0a") == "i-0aa0aa0aa0aa0aa0a"
+
+
 def test_a_query_has_only_known_names_once():
     items = [("job", "a"), ("job", "b"), ("swarm", "s")]
     found = inputs.query(items, "job", "swarm", several="job")
