@@ -17,6 +17,11 @@ from providers.base import InProgress, Provider
 FORCE_ANNOTATION = "codeswarm.dev/force"
 ABANDON_ANNOTATION = "codeswarm.dev/abandon"
 MAX_MESSAGE = 1024
+ROWS = 20
+"""Workers or machines named in a message."""
+PATIENCE_SECONDS = 600.0
+"""So long, or the grace period if that is longer, machines that cost wait for contact, and for
+work to be brought home."""
 
 
 def is_forced(obj: Resource) -> bool:
@@ -34,6 +39,11 @@ def grace_of(spec: Mapping[str, Any]) -> float:
     return float((spec.get("termination") or {}).get("gracePeriodSeconds", 45))
 
 
+def patience_of(spec: Mapping[str, Any]) -> float:
+    """How long machines that cost wait for what may come yet, seconds."""
+    return max(grace_of(spec), PATIENCE_SECONDS)
+
+
 def since_of(obj: Resource) -> float:
     """When the end was begun; seconds since the epoch."""
     return seconds_of((obj.get("status") or {}).get("terminatingSince")) or 0.0
@@ -42,6 +52,11 @@ def since_of(obj: Resource) -> float:
 def is_letting_go(obj: Resource) -> bool:
     """Whether it is decided that its machines go, whatever they hold."""
     return bool((obj.get("status") or {}).get("letGo"))
+
+
+def let_go_since(obj: Resource) -> float:
+    """When that was decided; seconds since the epoch, 0.0: it is not."""
+    return seconds_of(((obj.get("status") or {}).get("letGo") or {}).get("since")) or 0.0
 
 
 def keeps_volume(obj: Resource) -> bool:
@@ -147,3 +162,14 @@ def _answers(writer: ConditionWriter) -> bool:
         return False
     writer.set("ProviderReachable", True, "Reachable")
     return True
+
+
+def listed(names: list[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(names) - ROWS} more" if len(names) > ROWS else ""
+    return ", ".join(names[:ROWS]) + more
+
+
+def tasks_have(number: int) -> str:
+    """``1 task has``, ``2 tasks have``."""
+    return f"{number} {'task has' if number == 1 else 'tasks have'}"

@@ -107,10 +107,9 @@ class SwarmReconciler:
         """The world or the spec must be put right first; live workers are only minded."""
         want = held(self._ctx, obj)
         provider = self._ctx.providers.get(want.provider) if want is not None else None
-        if want is not None and provider is not None:
-            if entries_of(obj):
-                return await self._converge(key, obj, want, problem)
-            obj = await self._accounts.look(obj, provider, want.parameters)
+        # Machines without a worker cost all the same, and end by themselves only if looked at.
+        if want and provider and (entries_of(obj) or provider.rents):
+            return await self._converge(key, obj, want, problem)
         await self._ctx.write_status(obj, refusal(self._ctx, obj, problem))
         return REFUSED_SECONDS
 

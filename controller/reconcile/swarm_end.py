@@ -18,19 +18,23 @@ from controller.reconcile.end_status import (
     is_letting_go,
     keeps_volume,
     lacks_archive,
+    let_go_since,
+    listed,
+    patience_of,
     since_of,
+    tasks_have,
 )
 from controller.reconcile.outboxes import Outboxes
 from controller.reconcile.places import leave, unsettled
 from controller.reconcile.swarm_act import is_queued
-from controller.reconcile.swarm_spec import place_of
+from controller.reconcile.swarm_spec import last_settings, place_of
 from controller.reconcile.swarm_status import FINALIZER, entries_of
-from controller.resources.effective import effective
 from controller.store.base import Key, Resource, key_of
 from providers.base import (
     InProgress,
     JobState,
     JobStatus,
+    OutcomeUnknown,
     Provider,
     ProviderError,
     ProviderUnreachable,
@@ -39,18 +43,15 @@ from providers.base import (
 
 TERM_SECONDS = 10.0
 """Between SIGTERM at the end of the grace period and SIGKILL."""
-PATIENCE_SECONDS = 600.0
-"""So long, or the grace period if that is longer, machines that cost wait for contact, and for
-work to be brought home."""
 NOTHING_TO_ARCHIVE = "NothingToArchive"
+ABANDON_SECONDS = 60.0
+"""So long the end of abandoned machines is tried though their provider refuses it."""
 ARCHIVE_TRIES = 2
 """As often, at least, machines that cost wait for their archive."""
 RETRY_SECONDS = 2.0
 SOON_SECONDS = 0.05
 RENTING = frozenset({"aws"})
 """Kinds whose machines cost, known also where such a provider is not at hand."""
-ROWS = 20
-"""Workers or machines named in a message."""
 
 
 class SwarmEnd:
@@ -75,7 +76,7 @@ class SwarmEnd:
         """One pass over a Swarm that is being deleted; seconds until the next."""
         if FINALIZER not in (obj["metadata"].get("finalizers") or ()):
             return None
-        spec = (obj.get("status") or {}).get("effective") or effective(obj["spec"], None)
+        spec = last_settings(self._ctx, obj)
         name, parameters = place_of(self._ctx, obj)
         provider = providers.get(name)
         if provider is None:
@@ -99,8 +100,10 @@ class SwarmEnd:
             return RETRY_SECONDS
         except ProviderUnreachable as error:
             return await self._out_of_reach(obj, spec, provider, parameters, error)
-        except ProviderError as error:
+        except OutcomeUnknown as error:
             return await self._stuck(obj, "ProviderReachable", error)
+        except ProviderError as error:
+            return await self._refused(obj, spec, provider, error)
 
     async def _wind_up(
         self,
@@ -144,7 +147,7 @@ class SwarmEnd:
         left = unsettled(self._ctx, key, provider) if not is_forced(obj) else 0
         if left and not (provider.rents and self._out_of_patience(obj, spec)):
             text = (
-                f"{_tasks(left)} work that is still to be "
+                f"{tasks_have(left)} work that is still to be "
                 f"brought home; `codeswarm delete swarm {key.name} --force` gives it up"
             )
             await self._status.say(obj, "Ready", "BringingHome", text)
@@ -152,7 +155,7 @@ class SwarmEnd:
         if provider.rents:
             why = self._given_up.get(handle.uid, "")
             if left:
-                why = f"{_tasks(left)} work that could not be brought home in time"
+                why = f"{tasks_have(left)} work that could not be brought home in time"
             keep = bool(why) or (lacks_archive(obj, spec) and handle.uid not in self._given_up)
             await self._status.let_go(obj, keep_volume=keep, why=why)
         await provider.remove(handle, keep=keeps_volume(obj))
@@ -195,7 +198,7 @@ class SwarmEnd:
     def _out_of_patience(self, obj: Resource, spec: Mapping[str, Any]) -> bool:
         """Whether machines that cost have waited long enough."""
         waited = self._ctx.clock.now() - since_of(obj)
-        return waited >= max(grace_of(spec), PATIENCE_SECONDS)
+        return waited >= patience_of(spec)
 
     async def _read(
         self,
@@ -295,7 +298,9 @@ class SwarmEnd:
         """Whether the archive is given up: machines cost as long as it is tried."""
         uid, now = obj["metadata"]["uid"], self._ctx.clock.now()
         self._failed[uid] = self._failed.get(uid, 0) + 1
-        until = since_of(obj) + grace_of(spec)
+        # One that is not at hand yet has not failed: machines may be on their way to read it.
+        away = isinstance(error, ProviderUnreachable)
+        until = since_of(obj) + (patience_of(spec) if away else grace_of(spec))
         if now >= until and self._failed[uid] >= ARCHIVE_TRIES:
             self._given_up[uid] = f"the archive failed: {error}"
             self._ctx.event(obj, "ArchiveFailed", f"given up: {error}", warning=True)
@@ -335,6 +340,20 @@ class SwarmEnd:
         self._contacts.lost(obj, error)
         return await self._stuck(obj, "ProviderReachable", error)
 
+    async def _refused(
+        self, obj: Resource, spec: Mapping[str, Any], provider: Provider, error: ProviderError
+    ) -> float | None:
+        """Its provider answers that something cannot be done, which may be so for ever."""
+        enough = is_abandoned(obj) or self._out_of_patience(obj, spec)
+        if provider.rents and enough and not is_letting_go(obj):
+            await self._status.let_go(obj, keep_volume=True, why=str(error))
+            return SOON_SECONDS
+        tried = self._ctx.clock.now() - let_go_since(obj)
+        if is_letting_go(obj) and is_abandoned(obj) and tried >= ABANDON_SECONDS:
+            await self._abandon(obj, str(error))
+            return None
+        return await self._stuck(obj, "ProviderReachable", error)
+
     async def _not_here(self, obj: Resource, name: str) -> float | None:
         """Nobody here can end what was started: that is no reason to forget it."""
         if not (obj.get("status") or {}).get("incarnations"):
@@ -354,13 +373,13 @@ class SwarmEnd:
     async def _abandon(self, obj: Resource, why: str) -> None:
         """Let go of the object, and say what may be left."""
         jobs = [row["job"] for row in (obj.get("status") or {}).get("workers") or ()]
-        left = f"may still be there: {_listed(jobs) or 'its files'}"
+        left = f"may still be there: {listed(jobs) or 'its files'}"
         kind, parameters = place_of(self._ctx, obj)
         root = parameters.get("workspaceRoot")
         below = f"; its folders are below {root}" if root else ""
         costs = ""
         if kind in RENTING:
-            machines = _listed([row.id for row in books_of(obj).running]) or "that it has"
+            machines = listed([row.id for row in books_of(obj).running]) or "that it has"
             costs = f"; machines {machines} may go on costing: `codeswarm doctor --{kind}`"
         text = f"let go without contact ({why}); {left}{below}{costs}"
         self._ctx.event(obj, "Abandoned", text, warning=True)
@@ -370,12 +389,3 @@ class SwarmEnd:
         """Say what keeps the swarm from going; nothing is removed before that is put right."""
         await self._status.say(obj, condition, error.reason, str(error))
         return RETRY_SECONDS
-
-
-def _listed(names: list[str]) -> str:
-    more = f" and {len(names) - ROWS} more" if len(names) > ROWS else ""
-    return ", ".join(names[:ROWS]) + more
-
-
-def _tasks(number: int) -> str:
-    return f"{number} {'task has' if number == 1 else 'tasks have'}"

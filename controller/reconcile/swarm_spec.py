@@ -115,6 +115,17 @@ def _settings(ctx: Context, obj: Resource) -> dict[str, Any] | Problem:
     return effective(obj["spec"], class_spec)
 
 
+def last_settings(ctx: Context, obj: Resource) -> Mapping[str, Any]:
+    """What a swarm's manifest says now; where its class is gone, as it was last resolved.
+
+    Who changes how it shall end and deletes it at once means what was said last.
+    """
+    found = _settings(ctx, obj)
+    if not isinstance(found, Problem):
+        return found
+    return (obj.get("status") or {}).get("effective") or effective(obj["spec"], None)
+
+
 def _launchable(
     ctx: Context, obj: Resource, result: Mapping[str, Any], provider: str, parameters: Any
 ) -> Launchable | Problem:

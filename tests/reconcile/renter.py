@@ -8,6 +8,7 @@ from pathlib import Path
 
 from providers.base import (
     InProgress,
+    JobStatus,
     LaunchRequest,
     Machine,
     ProviderError,
@@ -48,6 +49,9 @@ class FakeRenter(FakeProvider):
         self.removals: list[bool] = []
         """``keep`` of each removal of a whole swarm."""
         self.archive_error: ProviderError | None = None
+        self.observe_error: ProviderError | None = None
+        self.remove_error: ProviderError | None = None
+        """Of the removal of a whole swarm."""
 
     def machine(self, uid: str, since: float | None = None) -> Machine:
         """Begin one."""
@@ -85,6 +89,11 @@ class FakeRenter(FakeProvider):
             raise InProgress("InstancesBooting", f"{len(ready)} of {taken + len(requests)} run")
         await super().launch(requests)
 
+    async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
+        if self.observe_error is not None:
+            raise self.observe_error
+        return await super().observe(swarm)
+
     async def machines(self, swarm: SwarmHandle) -> list[Machine]:
         self._answer()
         now = self.clock.now()
@@ -109,6 +118,8 @@ class FakeRenter(FakeProvider):
             await super().remove(swarm, jobs)
             return
         self._answer()
+        if self.remove_error is not None:
+            raise self.remove_error
         self.removals.append(keep)
         for (uid, _), job in self.jobs.items():
             if uid == swarm.uid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from providers.base import ProviderError
+from providers.base import ProviderError, ProviderUnreachable
 from tests.lab import prompt, swarm
 from tests.reconcile.renter import AWS
 
@@ -365,5 +365,85 @@ def test_a_swarm_that_moves_ends_its_machines_first(play):
         (new,) = rig.cloud.there(uid)
         assert new.id != old.id
         assert not [e for e in rig.store.events() if e.type == "Warning"]
+
+    play(scenario)
+
+
+def test_an_archive_whose_machine_has_yet_to_boot_has_not_failed(play):
+    async def scenario(rig):
+        await running(rig, termination=ARCHIVED)
+        booting = ProviderUnreachable("CoordinatorBooting", "1 instance, 1 booting")
+        rig.cloud.archive_error = booting
+        rig.delete("Swarm", "builders")
+        await rig.pass_time(200)
+        assert not rig.cloud.removals
+        assert "the machines stay until" in ready(rig)["message"]
+        rig.cloud.archive_error = None
+        await gone(rig)
+        assert rig.reasons()["Archived"] == 1
+        assert set(rig.cloud.removals) == {False}
+
+    play(scenario)
+
+
+def test_what_is_refused_for_ever_ends_with_the_machines(play):
+    async def scenario(rig):
+        uid = await running(rig)
+        rig.cloud.observe_error = ProviderError("VolumeAmbiguous", "two volumes are in use")
+        rig.delete("Swarm", "builders")
+        await rig.pass_time(590)
+        assert len(rig.cloud.there(uid)) == 1
+        await gone(rig, 30)
+        assert not rig.cloud.there(uid)
+        assert set(rig.cloud.removals) == {True}
+        assert "two volumes are in use" in event(rig, "VolumeKept")
+
+    play(scenario)
+
+
+def test_abandoned_machines_whose_end_is_refused_are_named(play):
+    async def scenario(rig):
+        uid = await running(rig)
+        (machine,) = rig.cloud.there(uid)
+        rig.cloud.remove_error = ProviderError("PermissionDenied", "ec2:TerminateInstances")
+        rig.delete("Swarm", "builders")
+        await rig.pass_time(700)
+        assert reachable(rig) == "False"
+        annotate(rig, "abandon")
+        await gone(rig, 100)
+        text = event(rig, "Abandoned")
+        assert "ec2:TerminateInstances" in text
+        assert machine.id in text
+
+    play(scenario)
+
+
+def test_how_it_ends_is_what_the_manifest_said_last(play):
+    async def scenario(rig):
+        await running(rig)
+        await rig.crash()
+        rig.patch("Swarm", "builders", termination=ARCHIVED)
+        rig.delete("Swarm", "builders")
+        rig.start()
+        await gone(rig)
+        assert rig.reasons()["Archived"] == 1
+
+    play(scenario)
+
+
+def test_machines_are_minded_though_their_swarm_is_refused(play):
+    async def scenario(rig):
+        await running(rig)
+        rig.patch("Swarm", "builders", replicas=0)
+        await rig.until(lambda: not rig.swarm()["workers"], "them to go", 60)
+        rig.patch("Swarm", "builders", className="nowhere")
+        await rig.until(lambda: rig.swarm().get("reason") == "SwarmClassNotFound", "the refusal")
+        await rig.crash()
+        looks = len(rig.cloud.handles)
+        rig.start()
+        await rig.pass_time(40)
+        assert len(rig.cloud.handles) > looks, "whoever ends idle machines is at work again"
+        assert rig.swarm()["reason"] == "SwarmClassNotFound"
+        assert rig.condition("Swarm", "builders", "Accepted")["status"] == "False"
 
     play(scenario)
