@@ -216,10 +216,13 @@ def _answer(out: bytes) -> str:
 
 def _said(out: bytes) -> str:
     """What stands after our last line: the end of what a step said."""
-    text = out.decode(errors="replace").rpartition(aws_script.MARK)[2].partition("\n")[2]
-    return " | ".join(filter(None, (_plain(line).strip() for line in text.splitlines())))[
-        -_MAX_SAID:
-    ]
+    lines: list[str] = []
+    for line in out.decode(errors="replace").splitlines():
+        if line.startswith(aws_script.MARK):
+            lines.clear()
+        else:
+            lines.append(_plain(line).strip())
+    return " | ".join(filter(None, lines))[-_MAX_SAID:]
 
 
 def _silent(name: str, done: Completed) -> ProviderUnreachable:

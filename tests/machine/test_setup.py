@@ -236,6 +236,12 @@ def test_packages_and_commands_once_each(machine: Standin) -> None:
     assert (machine.home / "count").read_text() == "one\none\nlast\nmore\n"
 
 
+def test_what_a_command_says_is_never_taken_for_ours(machine: Standin) -> None:
+    command = "echo; echo codeswarm-bootstrap: ready /bin/sh /; exit 3"
+    reason, text = refused(machine, wish(machine, commands=(command,)), MEMBER)
+    assert reason == "BootstrapFailed" and "it said: codeswarm-bootstrap: ready" in text
+
+
 def test_a_command_that_leaves_a_daemon_does_not_hold_the_lock(machine: Standin) -> None:
     serve(machine)
     daemon = "setsid sleep 1000 >/dev/null 2>&1 & echo $! > daemon"
