@@ -45,6 +45,8 @@ class _Attempts:
     since: float
     again: float
     failures: int = 0
+    said: str = ""
+    """Why the last one was in vain."""
 
 
 class Readiness:
@@ -195,7 +197,9 @@ class Readiness:
         attempts = self._again(instance.id, soon=booting)
         if not booting or state.now() - attempts.since > state.around.times.booting:
             state.trouble[f"set-up {instance.id}"] = error
-        _LOG.info("%s of swarm %s: %s", instance.id, state.swarm.name, error)
+        if attempts.said != str(error):
+            _LOG.info("%s of swarm %s: %s", instance.id, state.swarm.name, error)
+        attempts.said = str(error)
         if not isinstance(error, ProviderUnreachable):
             await self.keep_log(instance.id)
 

@@ -110,8 +110,9 @@ class Site:
             except InProgress as wait:
                 state.trouble["step"] = wait
             except ProviderError as error:
+                if str(error) != str(state.trouble.get("step")):
+                    _LOG.info("swarm %s on AWS: %s: %s", state.swarm.name, error.reason, error)
                 state.trouble["step"] = error
-                _LOG.info("swarm %s on AWS: %s: %s", state.swarm.name, error.reason, error)
             except Exception:
                 _LOG.exception("swarm %s on AWS", state.swarm.name)
             async with self._stepped:

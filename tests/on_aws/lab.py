@@ -32,7 +32,7 @@ class AwsLab(FaultLab):
 
     def start(self, **variables: str) -> subprocess.Popen[bytes]:
         """Start the controller and wait until it is up."""
-        self.start_special(quick, **self.cloud.environment(), **variables)
+        self.start_special(quick, **{**self.cloud.environment(), **variables})
         return self.controller
 
     def start_crashing(self, at: int | str) -> Path:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+
+import yaml
 
 from tests.lab import git, project, prompt, refs, script, work
 from tests.on_aws.lab import AwsLab
 
 SECONDS = 90.0
+EXAMPLE = Path(__file__).parents[2] / "examples" / "aws"
 
 
 def test_a_planned_project_from_goal_to_nothing_left(lab: AwsLab) -> None:
@@ -67,3 +71,25 @@ def test_prompts_go_there_and_answers_come_back(lab: AwsLab) -> None:
     lab.apply(lab.swarm_of(replicas=1), prompt("one", script('say: "from a machine"')))
     lab.wait_phase("Task", "one", "Succeeded")
     assert lab.task("one")["answer"] == "from a machine"
+
+
+def test_the_example_runs_as_its_readme_says(lab: AwsLab) -> None:
+    """With the test cloud's place instead of the user's."""
+    repository = lab.path / "repository"
+    git("init", "-q", "-b", "main", str(repository))
+    git("-C", str(repository), "commit", "-q", "--allow-empty", "-m", "Begin")
+    preset, swarm = yaml.safe_load_all((EXAMPLE / "cloud.yaml").read_text())
+    block = preset["spec"]["provider"]["aws"]
+    assert block.keys() >= lab.block.keys() - {"endpointUrl", "sshPort"}
+    block.update(lab.cloud.parameters(volume=block["volume"]))
+    lab.start()
+    lab.apply(preset, swarm, yaml.safe_load((EXAMPLE / "project.yaml").read_text()))
+    lab.wait_phase("Project", "cloud-demo", "Completed", deadline=SECONDS)
+    branch = lab.project("cloud-demo")["branch"]
+    report = git("-C", str(repository), "show", f"{branch}:report.txt")
+    assert report.startswith("It ran on ip-")
+    uid = lab.uid("cloud")
+    assert len(lab.running("cloud")) == 2
+    for kind, name in (("Project", "cloud-demo"), ("Swarm", "cloud")):
+        lab.delete(kind, name)
+    lab.gone(uid, "cloud")
