@@ -59,6 +59,8 @@ class Patience:
     """The last one, when no worker is wanted."""
     set_up: float = 900.0
     """A machine that cannot be made ready: then it is replaced."""
+    silent: float = 300.0
+    """A coordinator that lets nobody log in, while others answer: then it is replaced."""
 
 
 PATIENCE = Patience()
@@ -119,6 +121,7 @@ def decide(
     *,
     ages: Ages,
     patience: Patience = PATIENCE,
+    deaf: Collection[str] = (),
 ) -> Plan:
     """The next step of a swarm's machines.
 
@@ -129,13 +132,17 @@ def decide(
         demand: what is known of the workers.
         ages: for how long things have been as they are.
         patience: for how long they may.
+        deaf: those that are given up, whatever runs there.
 
     Raises: ProviderError (``VolumeAmbiguous``).
     """
     volume = chosen(volumes)
     coordinator = coordinator_of(instances, volume)
     broken = [i.id for i in instances if i.state in ("stopped", "stopping")]
-    never = [i.id for i in instances if i.running and _given_up(i, ages, demand, patience)]
+    never = [
+        i.id for i in instances
+        if i.running and (i.id in deaf or _given_up(i, ages, demand, patience))
+    ]  # fmt: skip
     gone = {*broken, *never}
     live = sorted(
         (i for i in instances if i.live and i.id not in gone), key=lambda i: (i.launched_at, i.id)

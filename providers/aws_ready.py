@@ -34,8 +34,13 @@ _LOG = logging.getLogger(__name__)
 AT_ONCE = 16
 """Machines that are set up at a time."""
 LOG_BYTES = 64 * 1024
-_BOOTING = frozenset({"ConnectionRefused", "ConnectTimedOut", "ConnectionLost", "NoAddress"})
-"""What a machine that is still booting looks like from outside."""
+_SILENT = frozenset({
+    "ConnectionRefused", "ConnectTimedOut", "ConnectionLost", "HostUnreachable", "CommandTimedOut",
+    "SessionRefused",
+})  # fmt: skip
+"""What a machine that hangs looks like from outside."""
+_BOOTING = _SILENT | {"NoAddress"}
+"""What one that is still booting looks like."""
 
 
 @dataclass(slots=True)
@@ -61,6 +66,9 @@ class Readiness:
         self._ready: dict[str, Node] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._attempts: dict[str, _Attempts] = {}
+        self._doubted: dict[str, float] = {}
+        """When machines that were ready were doubted last; our clock."""
+        self._silent: dict[str, float] = {}
         self._exported: frozenset[str] = frozenset()
         self._exporting = asyncio.Lock()
         self._room = asyncio.Semaphore(AT_ONCE)
@@ -83,17 +91,27 @@ class Readiness:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def doubt(self, id: str) -> None:
-        """Something is wrong with a machine: it is looked at anew."""
-        self._ready.pop(id, None)
+        """Something is wrong with a machine: it is made ready anew, but not again and again."""
+        now = self._state.now()
+        last = self._doubted.get(id)
+        if id in self._ready and (last is None or now - last >= self._state.around.times.doubt):
+            self._doubted[id] = now
+            del self._ready[id]
+            self._state.wake()
+
+    def silent_since(self, id: str) -> float | None:
+        """Since when nobody can log in on a machine, try after try; our clock."""
+        return self._silent.get(id)
 
     def advance(
         self, found: Inventory, volume: Volume | None, coordinator: Instance | None
     ) -> None:
         """Begin to set up machines whose turn has come; returns at once."""
         live = {i.id: i for i in found.instances if i.live}
-        for id in [id for id in (*self._ready, *self._attempts) if id not in live]:
-            self._ready.pop(id, None)
-            self._attempts.pop(id, None)
+        known = {*self._ready, *self._attempts, *self._doubted, *self._silent}
+        for id in known - live.keys():
+            for kept in (self._ready, self._attempts, self._doubted, self._silent):
+                kept.pop(id, None)
             self._state.trouble.pop(f"set-up {id}", None)
         for id in [id for id in self._tasks if id not in live]:
             self._tasks[id].cancel()
@@ -135,6 +153,7 @@ class Readiness:
                 state.may()
                 await state.around.ec2.tag([instance.id], {READY_TAG: YES})
         except InProgress as wait:
+            self._silent.pop(instance.id, None)
             self._again(instance.id, soon=True)
             _LOG.info("%s of swarm %s: %s", instance.id, state.swarm.name, wait)
         except ProviderError as error:
@@ -145,6 +164,7 @@ class Readiness:
         else:
             self._ready[instance.id] = node
             self._attempts.pop(instance.id, None)
+            self._silent.pop(instance.id, None)
             state.trouble.pop(key, None)
 
     async def _lead(self, node: Node, volume: Volume, addresses: Collection[str]) -> None:
@@ -193,8 +213,12 @@ class Readiness:
 
     async def _failed(self, instance: Instance, error: ProviderError) -> None:
         state = self._state
+        if error.reason in _SILENT:
+            self._silent.setdefault(instance.id, state.now())
+        else:
+            self._silent.pop(instance.id, None)
         booting = error.reason in _BOOTING and not instance.was_ready
-        attempts = self._again(instance.id, soon=booting)
+        attempts = self._again(instance.id, soon=error.reason in _BOOTING)
         if not booting or state.now() - attempts.since > state.around.times.booting:
             state.trouble[f"set-up {instance.id}"] = error
         if attempts.said != str(error):

@@ -7,7 +7,7 @@ claimed and then did not begin (a crash between the two) is begun again on the s
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,10 +36,12 @@ class Seating:
 
     Args:
         state: of its site.
+        doubt: told of a machine that does not begin workers as one that is ready does.
     """
 
-    def __init__(self, state: SiteState) -> None:
+    def __init__(self, state: SiteState, doubt: Callable[[str], None]) -> None:
         self._state = state
+        self._doubt = doubt
         self._wanted: dict[str, _Wanted] = {}
         self._unbegun: dict[str, tuple[float, str]] = {}
         """Since when a claimed worker has not begun, and where."""
@@ -101,14 +103,15 @@ class Seating:
         root = (await state.host.remote.known()).root
         by_id = {i.id: i for i in ready}
         await self._make_folders(root, [job for jobs in seats.values() for job in jobs])
+        orders = _merged(seats, again)
         results = await asyncio.gather(
-            *(
-                self._start(by_id[id], root, volume, tools, jobs)
-                for id, jobs in _merged(seats, again).items()
-            ),
+            *(self._start(by_id[id], root, volume, tools, jobs) for id, jobs in orders.items()),
             return_exceptions=True,
         )
         state.host.doubt()
+        for id, result in zip(orders, results, strict=True):
+            if isinstance(result, ProviderUnreachable):
+                self._doubt(id)
         for result in results:
             if isinstance(result, BaseException):
                 raise result

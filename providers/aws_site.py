@@ -18,6 +18,7 @@ from providers.aws_launching import Launching
 from providers.aws_plan import Ages, Demand, Plan, chosen, coordinator_of, decide
 from providers.aws_ready import Readiness
 from providers.aws_seating import Seating
+from providers.aws_silence import Silence
 from providers.aws_state import SiteState, Surroundings
 from providers.aws_values import Instance, Inventory, Volume, Wish, tags_of
 from providers.aws_view import judge
@@ -55,7 +56,8 @@ class Site:
     def __init__(self, swarm: SwarmHandle, around: Surroundings) -> None:
         self.state = SiteState.of(swarm, around)
         self.readiness = Readiness(self.state)
-        self.seating = Seating(self.state)
+        self.seating = Seating(self.state, self.readiness.doubt)
+        self._silence = Silence(self.state, self.readiness)
         self.launching = Launching(around.ec2, swarm.uid, around.clock)
         self._since = _Since(wanted=around.clock())
         self._wanted_until = -math.inf
@@ -65,6 +67,8 @@ class Site:
         self._stepped = asyncio.Condition()
         self._holders = 0
         self._ending = False
+        self.told_gone: dict[str, str] = {}
+        """Jobs that a machine, here by its id, says are gone, though it is not written down."""
         self.deaf: dict[str, float] = {}
         """Since when workers cannot be ended on a machine; our clock."""
         self._task: asyncio.Task[None] | None = None
@@ -163,6 +167,8 @@ class Site:
                 statuses = await self.statuses(found)
             except ProviderUnreachable as error:
                 state.trouble["volume"] = error
+                # It may have rebooted, and has nothing mounted.
+                self.readiness.doubt(state.host.coordinator)
             else:
                 state.trouble.pop("volume", None)
                 known = True
@@ -215,6 +221,7 @@ class Site:
             demand,
             ages=self._ages(found, demand),
             patience=state.around.times.patience,
+            deaf=await self._silence.deaf(coordinator, list(found.instances)),
         )
         self._note(plan)
         acted = await self._act(plan, volume)

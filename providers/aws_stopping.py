@@ -28,11 +28,12 @@ async def stop(site: Site, jobs: Collection[str], *, force: bool) -> None:
     if not await site.at_hand():
         return
     found, swarm = await site.look(), state.swarm
-    ended = [
-        job
-        for job, status in (await site.statuses(found)).items()
-        if job in jobs and status.state is JobState.ENDED
-    ]
+    statuses = await site.statuses(found)
+    over = {job for job, status in statuses.items() if status.state is JobState.ENDED}
+    ended = [job for job in statuses if job in jobs and job in over]
+    site.told_gone = {
+        job: id for job, id in site.told_gone.items() if job in statuses and job not in over
+    }
     await state.host.remote.shut(swarm, jobs, ended)
     by_machine: dict[str, list[str]] = {}
     for job, status in (await site.statuses(found, fresh=True)).items():
@@ -61,11 +62,20 @@ async def _stop_on(
         await _deaf(site, instance, error, force=force)
         return
     if not force or _all_gone(told, list(folders)):
-        site.deaf.pop(instance.id, None)
-        return
+        if not force or not _unwritten(site, instance.id, folders):
+            site.deaf.pop(instance.id, None)
+            return
+        told = {"": "nothing is left of its workers, but it cannot write that down"}
     await _deaf(
         site, instance, ProviderError("StopFailed", f"{node.name}: {told}"[:1000]), force=force
     )
+
+
+def _unwritten(site: Site, instance: str, jobs: Collection[str]) -> bool:
+    """Whether a machine has said before that these are gone, and still they count as alive."""
+    again = any(site.told_gone.get(job) == instance for job in jobs)
+    site.told_gone.update(dict.fromkeys(jobs, instance))
+    return again
 
 
 def _all_gone(told: Mapping[str, object], jobs: Sequence[str]) -> bool:
@@ -79,6 +89,8 @@ async def _deaf(site: Site, instance: Instance, error: ProviderError, *, force: 
     """
     state = site.state
     _LOG.warning("%s of swarm %s: %s", instance.id, state.swarm.name, error)
+    if force:  # as after a reboot: nothing is mounted there
+        site.readiness.doubt(instance.id)
     if not force or instance.id == state.host.coordinator:
         return
     since = site.deaf.setdefault(instance.id, state.now())
