@@ -102,3 +102,20 @@ def test_what_the_settings_do_not_allow(lab: KubeLab, cloud: Cloud) -> None:
             lambda n=name, t=type, r=reason: lab.condition("Swarm", n, t).get("reason") == r, reason
         )
     assert cloud.counts().get("RunInstances", 0) == 0
+
+
+def test_force_after_a_crash_ends_a_machine_that_hangs(lab: KubeLab, cloud: Cloud) -> None:
+    termination = {"gracePeriodSeconds": 600, "archive": True}
+    lab.apply(secret(cloud), swarm(replicas=1, provider=place(cloud), termination=termination))
+    lab.wait(lambda: lab.status("Swarm", "builders").get("readyReplicas"), "a worker", 90)
+    lab.kill()
+    (machine,) = cloud.machines()
+    cloud.freeze(machine)
+    change = {"metadata": {"annotations": {"codeswarm.dev/force": "true"}}}
+    lab.patch("Swarm", "builders", change)
+    lab.delete("Swarm", "builders")
+    lab.start(program=QUICK, **cloud.environment())
+    lab.wait_gone("Swarm", "builders")
+    assert cloud.live() == []
+    (volume,) = cloud.leftovers()
+    assert volume.startswith("vol-"), "it holds what was to be archived"
