@@ -41,6 +41,11 @@ _SILENT = frozenset({
 """What a machine that hangs looks like from outside."""
 _BOOTING = _SILENT | {"NoAddress"}
 """What one that is still booting looks like."""
+_EARLY = frozenset({"AuthenticationFailed", "HostKeyChanged", "HostKeyUnknown", "LoginFailed"})
+"""What one says whose sshd is up before cloud-init gave it its keys, or while pam_nologin(8) lets
+nobody in yet; from one that has booted it is a mistake of the manifest's."""
+EARLY_SECONDS = 45.0
+"""For so long after a machine answered first, that is no trouble."""
 
 
 @dataclass(slots=True)
@@ -52,6 +57,8 @@ class _Attempts:
     failures: int = 0
     said: str = ""
     """Why the last one was in vain."""
+    answered: float | None = None
+    """When it let us know that it does not let us in."""
 
 
 class Readiness:
@@ -219,7 +226,15 @@ class Readiness:
             self._silent.pop(instance.id, None)
         booting = error.reason in _BOOTING and not instance.was_ready
         attempts = self._again(instance.id, soon=error.reason in _BOOTING)
-        if not booting or state.now() - attempts.since > state.around.times.booting:
+        early = error.reason in _EARLY and not instance.was_ready
+        now, limit, since = state.now(), state.around.times.booting, attempts.since
+        if early:
+            attempts.answered = since = now if attempts.answered is None else attempts.answered
+            limit = EARLY_SECONDS
+            if now - since <= limit:
+                # A connection that was refused so is not tried again for minutes: make it anew.
+                await state.nodes.forget(instance.id)
+        if not (booting or early) or now - since > limit:
             state.trouble[f"set-up {instance.id}"] = error
         if attempts.said != str(error):
             _LOG.info("%s of swarm %s: %s", instance.id, state.swarm.name, error)

@@ -121,14 +121,23 @@ install() {
   limit=120
   return "$status"
 }
+# apt-get does not wait for the lock of its lists, whatever its options: at the first boot of an
+# image apt-daily.service holds it for minutes.
+update() {
+  tries=0 until=$(($(date +%s) + lock_seconds))
+  while begun_update=$(wc -c <"$log"); ! apt update; do
+    tries=$((tries + 1))
+    if tail -c "+$((begun_update + 1))" "$log" | grep -q "lists/lock"; then
+      [ "$(date +%s)" -lt "$until" ] || return 0
+    else
+      [ "$tries" -lt 4 ] || return 0
+    fi
+    sleep "$pause_seconds"
+  done
+}
 install_now() {
   if have apt-get; then
-    tries=0
-    until [ -n "$updated" ] || apt update; do
-      tries=$((tries + 1))
-      [ "$tries" -lt 4 ] || break
-      sleep 3
-    done
+    [ -n "$updated" ] || update
     updated=yes
     apt install "$@" && return 0
     as_root dpkg --configure -a 9>&- # an earlier one may have been cut off
@@ -157,7 +166,7 @@ install_wanted() {
   wanted
   if [ -n "$wants" ]; then
     install $wants || fail PackagesFailed "$wants" "$?"
-    find_python || for newer in python3.12 python3.11 python39; do
+    find_python || for newer in python3.12 python3.11 python3.9 python39; do
       install "$newer" && find_python && break
     done
     wanted
@@ -185,7 +194,7 @@ user_command() { # NUMBER MARK TEXT
   begin "command $1: $(printf '%s\n' "$3" | head -n 1 | cut -c 1-200)"
   shell=sh
   have bash && shell=bash
-  (cd "$HOME" && exec "$shell" -lc "$3") 3>&- 9>&-
+  (cd "$HOME" && exec timeout -k 5 "$command_seconds" "$shell" -lc "$3") 3>&- 9>&-
   status=$?
   [ "$status" -eq 0 ] || fail BootstrapFailed "$1" "$status"
   : >"$marks/command-$2"

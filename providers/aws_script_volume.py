@@ -57,7 +57,8 @@ find_device() {
     found=${serial#/sys/block/} found="/dev/${found%%/*}"
     [ -b "$found" ] && return
   done
-  [ -e /dev/nvme0 ] && return 1 # names mean nothing there
+  # Where EBS is NVMe, names mean nothing; instance storage is NVMe on others too (types like i3)
+  grep -qs "Elastic Block Store" /sys/block/nvme*/device/model && return 1
   for found in "$device" "/dev/xvd${device#/dev/sd}"; do
     [ -b "$found" ] && found=$(readlink -f "$found") || continue
     [ "$size_bytes" = 0 ] && return
@@ -121,6 +122,18 @@ mount_volume() {
   as_root resize2fs "$found" || say "resize2fs: exit status $?"
   limit=120
 }
+# NFS version 4 goes to an export by way of all folders above it, and root_squash makes a mount
+# nobody's: homes that only their owner may enter (0700, 0750) must be passed through.
+open_way() {
+  way=${place%/*}
+  while [ -n "$way" ]; do
+    case $(as_root stat -c %A "$way") in *[xt]) ;; *)
+      say "chmod o+x $way"
+      as_root chmod o+x "$way" || fail ExportFailed "chmod o+x $way" 1 ;;
+    esac
+    way=${way%/*}
+  done
+}
 # "mp": the folder below the mount is never exported.  "fsid" is the coordinator's own: handles
 # outlive a restart of its server, and are stale for the next one's.
 export_volume() {
@@ -134,7 +147,10 @@ export_volume() {
   for client in $clients; do
     line="$line $client(rw,sync,no_subtree_check,$squash,mp,fsid=$fsid)"
   done
-  [ -z "$line" ] || line="$place$line"
+  if [ -n "$line" ]; then
+    line="$place$line"
+    open_way
+  fi
   put /etc/exports.d/codeswarm.exports "$line"
   # A server that has just begun lets nobody open files for its grace time, 90 s by itself
   if put /etc/nfs.conf.d/codeswarm.conf '[nfsd]

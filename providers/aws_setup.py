@@ -81,6 +81,12 @@ class Times:
     device: float = 120.0
     """For the volume to appear."""
     mount: float = 60.0
+    command: float = 600.0
+    """For each of the user's commands."""
+    lock: float = 300.0
+    """For another apt-get that holds the lock of its lists."""
+    pause: float = 3.0
+    """Before it is asked again."""
 
 
 async def set_up(
@@ -175,6 +181,9 @@ def _script(wish: Wish, role: Role, main: str, times: Times) -> bytes:
         "boot_seconds": round(times.boot),
         "device_seconds": round(times.device),
         "mount_seconds": round(times.mount),
+        "command_seconds": round(times.command),
+        "lock_seconds": round(times.lock),
+        "pause_seconds": f"{times.pause:g}",
     }
     if isinstance(role, Coordinator):
         values |= {
@@ -226,7 +235,9 @@ def _said(out: bytes) -> str:
 
 
 def _silent(name: str, done: Completed) -> ProviderUnreachable:
-    words = _plain(done.err.decode(errors="replace")).strip()[-_MAX_SAID:]
+    # An image may let nobody in as root, and say so on the output (cloud-init's disable_root).
+    told = done.err.strip() or done.out.strip()
+    words = _plain(told.decode(errors="replace")).strip()[-_MAX_SAID:]
     return ProviderUnreachable(
         "LoginFailed",
         f"{name}: the set-up ended before it said anything (exit status {done.code}): "
@@ -242,6 +253,8 @@ def _failed(name: str, wish: Wish, told: tuple[str, str, str], said: str) -> Pro
         reason, sentence = "BootstrapFailed", "{what}: {code}"
     number = int(what) if what.isdigit() and len(what) < 6 else 0
     code = f"exit status {status}" if status.isdigit() else "an error"
+    if reason == "BootstrapFailed" and status == _TIMED_OUT:
+        code += " (it takes too long: it was ended, or says so itself)"
     command = wish.commands[number - 1] if 0 < number <= len(wish.commands) else what
     text = sentence.format(
         what=what, code=code, user=wish.user, root=wish.root, index=number - 1,
@@ -255,6 +268,7 @@ def _failed(name: str, wish: Wish, told: tuple[str, str, str], said: str) -> Pro
     )
 
 
+_TIMED_OUT = "124"  # timeout(1)
 _SENTENCES = {
     "SudoNeeded": (
         "{user} may not run commands as root there without a password ({what}: {code}): let "

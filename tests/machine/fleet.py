@@ -22,7 +22,12 @@ from tests.worker.harness import until
 LOG = 'echo "$(basename "$0") $*" >> "$STANDINS/calls"\n'
 SCRIPTS = {
     "apt-get": """
+case "$*" in *" update") [ -s "$STANDINS/apt-locked" ] || exit 0
+  sed -i 1d "$STANDINS/apt-locked"
+  echo "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 77 (apt-get)"
+  exit 100 ;; esac
 case "$*" in *" install "*) ;; *) exit 0 ;; esac
+[ ! -s "$STANDINS/apt-locked" ] || { echo "E: Unable to locate package"; exit 100; }
 [ ! -e "$STANDINS/apt-fails" ] || { echo "E: Unable to locate package"; exit 100; }
 case "$*" in *nfs-kernel-server*) printf '#!/bin/sh\\n%s' "$LOG" > "$STANDINS/bin/exportfs"
   chmod +x "$STANDINS/bin/exportfs" ;; esac

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -26,12 +27,13 @@ from providers.aws_setup import (
     share,
 )
 from providers.aws_values import Api, Wish
-from providers.base import InProgress, ProviderError
+from providers.base import InProgress, ProviderError, ProviderUnreachable
 from tests.machine.fleet import Standin, said, why_not
+from tests.remote.shells import Completed
 from tests.worker.harness import until
 
 NAME = "i-0aaaaaaaaaaaaaaaa"
-TIMES = Times(patience=1, boot=5, device=1, mount=5)
+TIMES = Times(patience=1, boot=5, device=1, mount=5, command=2, pause=0.02)
 MEMBER = Member("10.0.0.5", "vol-1")
 
 
@@ -240,6 +242,41 @@ def test_what_a_command_says_is_never_taken_for_ours(machine: Standin) -> None:
     command = "echo; echo codeswarm-bootstrap: ready /bin/sh /; exit 3"
     reason, text = refused(machine, wish(machine, commands=(command,)), MEMBER)
     assert reason == "BootstrapFailed" and "it said: codeswarm-bootstrap: ready" in text
+
+
+def test_a_command_that_does_not_end(machine: Standin) -> None:
+    reason, text = refused(machine, wish(machine, commands=("echo begun; sleep 1000",)), MEMBER)
+    assert reason == "BootstrapFailed" and "it takes too long" in text and "begun" in text
+
+
+def test_lists_of_packages_that_are_being_read_by_somebody_else(machine: Standin) -> None:
+    """As on an image's first boot, by apt-daily.service."""
+    serve(machine)
+    (machine.path / "apt-locked").write_text("\n" * 20)
+    ready(machine, wish(machine), MEMBER)
+    assert len([c for c in machine.calls("apt-get") if c.endswith(" update")]) == 21
+
+
+def test_a_home_that_only_its_owner_may_enter(machine: Standin) -> None:
+    """NFS version 4 goes through the folders above an export as nobody."""
+    home = machine.home / "ubuntu"
+    home.mkdir(mode=0o700)
+    want = wish(machine, root=str(home / "a" / "shared"), device=machine.disk())
+    ready(machine, want, blank())
+    assert home.stat().st_mode & 0o777 == 0o700
+    ready(machine, want, blank("vol-1", ("10.0.0.9",)))
+    assert home.stat().st_mode & 0o777 == 0o701
+
+
+def test_an_image_that_lets_nobody_in_as_root(machine: Standin) -> None:
+    words = "Please login as the user ubuntu rather than the user root."
+
+    class Forced:
+        async def run(self, argv: object, **_: object) -> Completed:
+            return Completed(142, words.encode(), b"")
+
+    with pytest.raises(ProviderUnreachable, match=words):
+        asyncio.run(set_up(cast(Any, Forced()), NAME, wish(machine), MEMBER, times=TIMES))
 
 
 def test_a_command_that_leaves_a_daemon_does_not_hold_the_lock(machine: Standin) -> None:

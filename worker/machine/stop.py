@@ -61,8 +61,9 @@ def _signal(one: _Leaving, force: bool, deadline: float) -> None:
     found = tree.find(one.wanted)
     if not found:
         return
-    heads = [p for p in found.values() if p.supervises or _is_worker(p, one.path)]
-    if force or not heads:
+    # With force nothing is asked of the folder before the kill: its file system may hang.
+    heads = [p for p in found.values() if not force and (p.supervises or _is_worker(p, one.path))]
+    if not heads:
         one.killed = True
         tree.kill(one.wanted, max(0.0, deadline - time.monotonic()))
         return
