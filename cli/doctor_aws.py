@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,7 +19,7 @@ from cli.confirming import confirm
 from cli.errors import FAILURE
 from cli.table import cell, render
 from providers.aws_api import Boto, Clouds
-from providers.aws_places import Places
+from providers.aws_places import Places, place_in
 from providers.aws_preflight import caller
 from providers.aws_sweep import Found, Standing, removable, remove, survey
 from providers.aws_values import Api
@@ -133,18 +133,16 @@ async def _remove(cloud: Boto, found: Sequence[Found], wanted: Wanted) -> bool:
 
 
 def _apis(about: Session) -> list[Api]:
-    """Where the swarms that there are have their machines."""
+    """Where the swarms that there are have their machines.
+
+    On a cluster only what the controller has accepted: an endpoint may be anybody's.
+    """
     found: list[Api] = []
     for swarm in about.client.list("Swarm", None):
-        effective = (swarm.get("status") or {}).get("effective") or {}
-        found += [*_api_of(effective), *_api_of(swarm.get("spec") or {})]
+        found += place_in((swarm.get("status") or {}).get("effective") or {})
+        if not about.in_cluster:
+            found += place_in(swarm.get("spec") or {})
     return list(dict.fromkeys(found))
-
-
-def _api_of(settings: Mapping[str, Any]) -> Iterator[Api]:
-    block = (settings.get("provider") or {}).get("aws") or {}
-    if block.get("region"):
-        yield Api(str(block["region"]), block.get("endpointUrl") or None)
 
 
 def _remembered(about: Session) -> list[Api]:

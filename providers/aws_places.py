@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from providers.aws_values import Api
 
@@ -57,3 +58,10 @@ def _read(lines: Iterable[str]) -> Iterable[Api]:
             yield Api(str(told["region"]), str(told["endpoint"]) if told["endpoint"] else None)
         except (ValueError, KeyError, TypeError):
             continue
+
+
+def place_in(settings: Mapping[str, Any]) -> Iterator[Api]:
+    """Where a swarm with these settings has its machines; nothing, if that is not on AWS."""
+    block = (settings.get("provider") or {}).get("aws") or {}
+    if block.get("region"):
+        yield Api(str(block["region"]), block.get("endpointUrl") or None)

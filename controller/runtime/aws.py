@@ -12,7 +12,7 @@ from controller.runtime.home import Home
 from controller.runtime.leftovers import look_for_leftovers
 from controller.store.base import Store
 from providers.aws import AwsProvider
-from providers.aws_places import Places
+from providers.aws_places import Places, place_in
 from providers.base import SwarmHandle
 from providers.ssh_target import Means
 from worker.paths import PRIVATE_DIR, write_private
@@ -51,17 +51,30 @@ def begin_sweep(
     homes: Callable[[], Collection[str]],
     *,
     removing: bool,
+    served: str | None = None,
 ) -> asyncio.Task[None] | None:
     """Look once, in the background, at what no swarm owns any more, where this home ever was.
 
+    Args:
+        home: where the places that were used are written down; a pod's may be a new one.
+        provider: whose EC2 it is.
+        store: of the swarms.
+        homes: by which identities this home goes.
+        removing: whether to remove, not only to say.
+        served: the only namespace whose swarms the store shows; None: it shows all.
+
     Returns: the task, to be cancelled at the end; None: this home was nowhere.
     """
-    places = Places(home.aws_places).all()
+    settings = [(obj.get("status") or {}).get("effective") or {} for obj in store.list("Swarm")]
+    now = [api for one in settings for api in place_in(one)]
+    places = list(dict.fromkeys([*Places(home.aws_places).all(), *now]))
     if not places:
         return None
 
     async def known() -> Collection[str]:
         return [str(obj["metadata"]["uid"]) for obj in store.list("Swarm")]
 
-    work = look_for_leftovers(provider.clouds, places, homes(), known, removing=removing)
+    work = look_for_leftovers(
+        provider.clouds, places, homes(), known, removing=removing, served=served
+    )
     return asyncio.get_running_loop().create_task(work)

@@ -222,7 +222,9 @@ class KubeController:
         listing = loop.create_task(watches.resync(RESYNC_SECONDS), name="resync")
         manager.start()
         removing = configuration.aws.remove_leftovers
-        sweep = begin_sweep(self._home, aws, store, lambda: homes, removing=removing)
+        sweep = begin_sweep(
+            self._home, aws, store, lambda: homes, removing=removing, served=store.namespace
+        )
         self._manager = manager
         gc.freeze()
         LOG.info("controller is up, epoch %d", lease.epoch)

@@ -30,6 +30,7 @@ async def look_for_leftovers(
     known: Known,
     *,
     removing: bool = False,
+    served: str | None = None,
     delay: float = DELAY_SECONDS,
 ) -> None:
     """Look at every place once, and say or remove what is left over. Raises nothing.
@@ -40,6 +41,7 @@ async def look_for_leftovers(
         homes: by which identities this home goes.
         known: asks for the uids of all swarms there are; the store must be complete.
         removing: whether to remove, not only to say.
+        served: the only namespace whose swarms ``known`` knows; None: it knows all.
         delay: seconds to wait first.
     """
     if not places:
@@ -47,13 +49,17 @@ async def look_for_leftovers(
     await asyncio.sleep(delay)
     for api in places:
         try:
-            await _look(clouds.of(api), homes, known, removing)
+            await _look(clouds.of(api), homes, known, removing, served)
         except (ProviderError, StoreError) as error:
             LOG.warning("what is left over in %s could not be looked at: %s", api, error)
 
 
-async def _look(cloud: Boto, homes: Collection[str], known: Known, removing: bool) -> None:
+async def _look(
+    cloud: Boto, homes: Collection[str], known: Known, removing: bool, served: str | None
+) -> None:
     found = await survey(cloud, homes, known)
+    if served is not None:  # whoever served more before may have left living swarms elsewhere
+        found = [one for one in found if one.swarm.partition("/")[0] == served]
     chosen = removable(found, volumes=False)
     spared = [one for one in found if one.standing is Standing.HOLDS]
     if spared:

@@ -59,7 +59,8 @@ class KubeStore:
         self, api: Api, namespace: str | None, fence: Callable[[], None] = lambda: None
     ) -> None:
         self._api = api
-        self._namespace = namespace
+        self.namespace = namespace
+        """The only one that is shown; None: all are."""
         self._fence = fence
         self._cache = Cache()
         self._references = References(api, self._report)
@@ -147,7 +148,7 @@ class KubeStore:
         for kind in only:
             before = self._cache.keys(kind) | {key for key in self._held if key.kind == kind}
             seen: set[Key] = set()
-            objects = [obj async for obj in self._api.list(kind, self._namespace)]
+            objects = [obj async for obj in self._api.list(kind, self.namespace)]
             news = [obj for obj in objects if self._is_news(key_of(obj), obj)]
             unread = {key for obj in news for key in self._references.unread(obj)}
             await self._references.read(unread)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
 
 from cli.file_client import FileClient
 from cli.main import cli
+from controller.runtime.aws import begin_sweep
 from controller.runtime.home import Home
 from controller.runtime.leftovers import look_for_leftovers
 from controller.store.database import Database
@@ -198,10 +202,44 @@ def test_a_start_names_what_is_left_and_removes_it_only_if_told_to(
     run(clouds.close())
 
 
+@pytest.mark.usefixtures("old")
+def test_a_controller_of_one_namespace_judges_no_swarm_of_another(
+    ec2: Boto, wish: Wish, api: CloudApi, run: Run[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = run(fill(ec2, wish))
+    before = set(api.live())
+    clouds, places = Clouds(QUICK), [Api(REGION, api.url)]
+    look = partial(look_for_leftovers, clouds, places, {"home-1"}, knowing("owned"), delay=0.0)
+    run(look(removing=True, served="team-b"))
+    assert set(api.live()) == before
+    assert not caplog.records
+    run(look(removing=True, served="default"))
+    assert made["left"] not in api.live()
+    run(clouds.close())
+
+
 def test_a_start_of_a_home_that_was_never_there_asks_nobody(run: Run[Any]) -> None:
     clouds = Clouds(QUICK)
     run(look_for_leftovers(clouds, [], {"home-1"}, knowing()))
     assert clouds.all() == []
+
+
+def test_a_home_that_lost_its_files_looks_where_its_swarms_are(home: Home, api: CloudApi) -> None:
+    """A pod's home may be a new one after each restart."""
+    effective = {"provider": {"aws": api.parameters()}}
+    swarms: list[Any] = []
+    store = cast(Any, SimpleNamespace(list=lambda kind: swarms))
+    provider = cast(Any, SimpleNamespace(clouds=None))
+
+    async def begun() -> bool:
+        task = begin_sweep(home, provider, store, set, removing=False)
+        if task is not None:
+            task.cancel()
+        return task is not None
+
+    assert not asyncio.run(begun())
+    swarms.append({"metadata": {"uid": "u"}, "status": {"effective": effective}})
+    assert asyncio.run(begun())
 
 
 # --- codeswarm doctor --aws ----------------------------------------------------------------------
@@ -290,14 +328,18 @@ def test_doctor_in_a_cluster(
     uids[path_of("Lease", "codeswarm", "codeswarm-controller")] = "uid-of-the-lease"
     of_swarm = {
         "metadata": {"name": "cloud", "namespace": "a", "uid": "owned"},
-        "spec": {"provider": {"aws": api.parameters()}},
+        "status": {"effective": {"provider": {"aws": api.parameters()}}},
+    }
+    refused = {
+        "metadata": {"name": "trap", "namespace": "b", "uid": "trap"},
+        "spec": {"provider": {"aws": api.parameters(endpointUrl="http://127.0.0.9:1")}},
     }
 
     def answer(asked: Asked) -> Reply:
         if asked.path in uids:
             return Reply({"metadata": {"uid": uids[asked.path]}})
         if asked.path == path_of("Swarm", None):
-            return Reply({"items": [of_swarm]})
+            return Reply({"items": [of_swarm, refused]})
         return status(403, "may not", "Forbidden")
 
     with ApiServer(answer) as server:
@@ -312,6 +354,7 @@ def test_doctor_in_a_cluster(
     assert standing["owned"] == standing["owned-volume"] == "of a swarm", listed.output
     assert standing["left"] == standing["lease"] == "left over"
     assert standing["another"] == "of another home"
+    assert "127.0.0.9" not in listed.output, "nobody's endpoint is asked before it is accepted"
 
     # Who may not see all swarms sees no left-overs, and removes nothing.
     with ApiServer(lambda _: status(403, "may not", "Forbidden")) as server:
