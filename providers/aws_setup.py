@@ -25,6 +25,8 @@ OWN_FOLDER = "~/.codeswarm"
 """On the machine's own disk: what must work without the shared volume lies there."""
 _PLAIN = re.compile(r"(/|~/)[\w./+@=,~-]*\Z", re.ASCII)
 _MAX_SAID = 600
+_OURS = re.compile(r"\d{4}-\d\d-\d\dT[\d:]{8}Z ", re.ASCII)
+"""A line of the script's own log: its time would make the same failure another one each time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,14 +226,14 @@ def _answer(out: bytes) -> str:
 
 
 def _said(out: bytes) -> str:
-    """What stands after our last line: the end of what a step said."""
+    """What stands after our last line: the end of what a step said, without our own words."""
     lines: list[str] = []
     for line in out.decode(errors="replace").splitlines():
         if line.startswith(aws_script.MARK):
             lines.clear()
         else:
             lines.append(_plain(line).strip())
-    return " | ".join(filter(None, lines))[-_MAX_SAID:]
+    return " | ".join(line for line in lines if line and not _OURS.match(line))[-_MAX_SAID:]
 
 
 def _silent(name: str, done: Completed) -> ProviderUnreachable:
