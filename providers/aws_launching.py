@@ -23,6 +23,10 @@ MISMATCH_SECONDS = 180.0
 """For so long an earlier controller's request of the same token may still show its instances."""
 
 
+_ASKED_FOR = ("", "Client.UserInitiatedShutdown")
+"""State reasons of instances that were ended by a request."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     """A request that was sent, and that nobody knows the answer of."""
@@ -52,6 +56,8 @@ class Launching:
         self._refusals = 0
         self._again = 0.0
         self._mismatch: float | None = None
+        self._ended: set[str] | None = None
+        """Instances that ended too early; None: nothing was looked at yet."""
         self.last: float | None = None
         """When a request was sent last; our clock."""
 
@@ -74,6 +80,27 @@ class Launching:
         """An instance ended before it could be used: the next is not launched at once."""
         self._refusals += 1
         self._again = max(self._again, self._clock() + pause_after(self._refusals))
+
+    def ended(self, instances: Collection[Instance]) -> ProviderError | None:
+        """Of all that a look has shown: why some ended by themselves before they could be used.
+
+        Such as a disk that could not be made; the next are not launched at once, then.
+        """
+        early = {
+            i.id: i.state_reason for i in instances
+            if i.state == "terminated" and not i.was_ready and i.state_reason not in _ASKED_FOR
+        }  # fmt: skip
+        new, first = early.keys() - (self._ended or ()), self._ended is None
+        self._ended = set(early)
+        if first or not new:
+            return None
+        self.died()
+        id = min(new)
+        return ProviderError(
+            early[id].rpartition(".")[2],
+            f"{id} ended before it could be used: AWS says {early[id]}; another one is launched "
+            f"in {self.waits:.0f} s",
+        )
 
     def settled(self) -> None:
         """Instances have come to be used: what failed before is forgotten."""

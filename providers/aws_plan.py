@@ -174,7 +174,7 @@ def _given_up(instance: Instance, ages: Ages, demand: Demand, patience: Patience
 
 
 def _is_blank(volume: Volume) -> bool:
-    return volume.state == "available" and not volume.in_use and not volume.kept
+    return volume.state == "available" and not volume.formatted and not volume.kept
 
 
 def _target(wish: Wish, demand: Demand) -> int:
@@ -233,7 +233,8 @@ def _missing(
         short = max(0, unseated - room * wish.workers_per_instance)
         launch = room if demand.workers else 0
     reader = any(volume is None or i.zone == volume.zone for i in staying)
-    if not reader and not launch and demand.volume_needed and volume is not None:
+    needed = demand.volume_needed or demand.waiting > 0
+    if not reader and not launch and needed and volume is not None:
         launch = 1
     return launch, short
 

@@ -34,6 +34,7 @@ _LOG = logging.getLogger(__name__)
 AT_ONCE = 16
 """Machines that are set up at a time."""
 LOG_BYTES = 64 * 1024
+LOG_SECONDS = 15.0
 _SILENT = frozenset({
     "ConnectionRefused", "ConnectTimedOut", "ConnectionLost", "HostUnreachable", "CommandTimedOut",
     "SessionRefused",
@@ -259,8 +260,9 @@ class Readiness:
 
     async def _keep_log(self, node: Node) -> None:
         try:
-            text = await log(node.shell, LOG_BYTES)
-        except ProviderError as error:
+            async with asyncio.timeout(LOG_SECONDS):
+                text = await log(node.shell, LOG_BYTES)
+        except (ProviderError, TimeoutError) as error:
             _LOG.debug("the set-up log of %s: %s", node.name, error)
             return
         self._state.around.log(self._state.swarm, node.instance.id, text)

@@ -13,21 +13,20 @@ import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from providers import aws_volume
+from providers.aws_acting import Acting
 from providers.aws_launching import Launching
 from providers.aws_plan import Ages, Demand, Plan, chosen, coordinator_of, decide
 from providers.aws_ready import Readiness
 from providers.aws_seating import Seating
 from providers.aws_silence import Silence
 from providers.aws_state import SiteState, Surroundings
-from providers.aws_values import Instance, Inventory, Volume, Wish, tags_of
+from providers.aws_values import Instance, Inventory, Volume, Wish
 from providers.aws_view import judge
 from providers.base import (
     InProgress,
     JobState,
     JobStatus,
     LaunchRequest,
-    OutcomeUnknown,
     ProviderError,
     ProviderUnreachable,
     SwarmHandle,
@@ -59,6 +58,7 @@ class Site:
         self.seating = Seating(self.state, self.readiness.doubt)
         self._silence = Silence(self.state, self.readiness)
         self.launching = Launching(around.ec2, swarm.uid, around.clock)
+        self._acting = Acting(self.state, self.readiness, self.seating, self.launching)
         self._since = _Since(wanted=around.clock())
         self._wanted_until = -math.inf
         self._alive: dict[str, int] = {}
@@ -213,6 +213,7 @@ class Site:
             _LOG.warning(text, state.swarm.name, state.host.coordinator)
             await state.host.leave()
             await self.readiness.coordinator_lost()
+            state.trouble.pop("volume", None)
         demand = await self._demand(found, volume)
         plan = self._plan = decide(
             state.wish,
@@ -224,7 +225,10 @@ class Site:
             deaf=await self._silence.deaf(coordinator, list(found.instances)),
         )
         self._note(plan)
-        acted = await self._act(plan, volume)
+        early = self.launching.ended(found.instances)
+        if early is not None:
+            state.trouble["launch"] = early
+        acted = await self._acting.act(plan, volume)
         await state.nodes.keep_only([i.id for i in found.instances if i.live])
         self.readiness.advance(found, volume, coordinator)
         if state.host.coordinator and volume is not None and coordinator is not None:
@@ -257,63 +261,6 @@ class Site:
         # What EC2 has refused is asked for again in its own time: nobody need watch it till then.
         wants = bool(demand.waiting or plan.launch) and not self.launching.waits
         return moving or volumes or not ready or wants
-
-    async def _act(self, plan: Plan, volume: Volume | None) -> bool:
-        """Whether anything was done. Raises: ProviderError."""
-        state, around = self.state, self.state.around
-        acted = False
-        for id in plan.delete_volumes:
-            state.may()
-            await around.ec2.delete_volume(id)
-            acted = True
-        if plan.let_go and volume is not None:
-            await aws_volume.say_in_use(state, volume, False)
-        if plan.terminate:
-            state.may()
-            for id in plan.replace:
-                await self.readiness.keep_log(id)
-                self.launching.died()
-            await around.ec2.terminate(plan.terminate)
-            around.lookout.terminated(plan.terminate)
-            acted = True
-        if plan.create_volume:
-            acted = await aws_volume.create(state, plan.create_volume) or acted
-        if plan.attach and volume is not None:
-            state.may()
-            await around.ec2.attach(volume.id, plan.attach, state.wish.device)
-            acted = True
-        if plan.launch and not self.launching.waits:
-            acted = await self._launch(plan) or acted
-        if acted:
-            around.lookout.doubt()
-        return acted
-
-    async def _launch(self, plan: Plan) -> bool:
-        """Raises: ProviderError."""
-        state, around = self.state, self.state.around
-        state.may()
-        try:
-            await state.nodes.check(state.swarm, state.wish)
-            await around.preflight(around.ec2, state.wish, plan.launch)
-            launched = await self.launching.run(
-                state.wish,
-                plan.launch,
-                zone=plan.zone,
-                jobs=list(self.seating.waiting),
-                tags=tags_of(around.home, state.swarm, state.wish),
-            )
-        except OutcomeUnknown:
-            around.lookout.doubt()
-            raise
-        except ProviderError as error:
-            state.trouble["launch"] = error
-            if not isinstance(error, ProviderUnreachable):
-                around.preflight.forget()
-            around.lookout.doubt()
-            return False
-        state.trouble.pop("launch", None)
-        around.lookout.launched(launched)
-        return True
 
     # --- for the provider ------------------------------------------------------------------------
 

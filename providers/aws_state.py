@@ -73,6 +73,17 @@ class Surroundings:
 
 
 @dataclass(slots=True)
+class Making:
+    """What is remembered of making and attaching the volume."""
+
+    token: str = ""
+    """Of a request whose answer was lost."""
+    salt: str = ""
+    devices: dict[str, int] = field(default_factory=dict)
+    """By instance: how many device names were taken there already."""
+
+
+@dataclass(slots=True)
 class SiteState:
     """One swarm on EC2, as its parts see it."""
 
@@ -84,6 +95,7 @@ class SiteState:
     trouble: dict[str, ProviderError] = field(default_factory=dict)
     """What keeps things from going on, by what was about to be done."""
     woken: asyncio.Event = field(default_factory=asyncio.Event)
+    making: Making = field(default_factory=Making)
 
     @classmethod
     def of(cls, swarm: SwarmHandle, around: Surroundings) -> SiteState:

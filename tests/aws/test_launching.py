@@ -9,7 +9,7 @@ from typing import Any, cast
 import pytest
 
 from providers.aws_launching import MISMATCH_SECONDS, Launching
-from providers.aws_values import HOST_KEY_TAG, Api, Instance, Wish
+from providers.aws_values import HOST_KEY_TAG, READY_TAG, Api, Instance, Wish
 from providers.base import OutcomeUnknown, ProviderError
 from tests.aws.fake import Clock, FakeEc2
 
@@ -129,3 +129,29 @@ def test_machines_that_die_before_their_use_are_not_bought_again_at_once(lab: La
     lab.launching.retry()
     lab.launching.died()
     assert lab.launching.waits == first
+
+
+def test_after_instances_that_ended_before_use_the_next_ones_wait(lab: Lab) -> None:
+    """A disk that EC2 could not make: EC2 accepts the launch, and ends the instance at once."""
+    ending = Instance("i-1", "terminated", state_reason="Client.VolumeLimitExceeded")
+    old = Instance("i-0", "terminated", state_reason="Server.InternalError")
+    assert lab.launching.ended([old]) is None, "that was before us"
+    lab.run()
+    told = lab.launching.ended([old, ending])
+    assert told is not None
+    assert told.reason == "VolumeLimitExceeded"
+    assert lab.launching.waits == 5.0
+    assert lab.launching.ended([old, ending]) is None, "once is enough"
+    lab.clock.now += 5.0
+    lab.run()
+    assert lab.launching.ended([ending, replace(ending, id="i-2")])
+    assert lab.launching.waits == 10.0
+
+
+def test_instances_that_were_used_or_ended_by_us_are_no_failures(lab: Lab) -> None:
+    lab.launching.ended([])
+    used = Instance("i-1", "terminated", state_reason="Server.SpotInstanceTermination")
+    used = replace(used, tags={READY_TAG: "true"})
+    ours = Instance("i-2", "terminated", state_reason="Client.UserInitiatedShutdown")
+    assert lab.launching.ended([used, ours]) is None
+    assert lab.launching.waits == 0.0

@@ -9,7 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from providers.aws_plan import Ages, Demand, chosen, decide, places
-from providers.aws_values import IN_USE_TAG, KEPT_TAG, WISH_TAG, YES, Api, Instance, Volume, Wish
+from providers.aws_values import (
+    FORMATTED_TAG,
+    IN_USE_TAG,
+    KEPT_TAG,
+    WISH_TAG,
+    YES,
+    Api,
+    Instance,
+    Volume,
+    Wish,
+)
 from providers.base import ProviderError
 
 WISH = Wish(Api("us-east-1"), "ami-1", "c7i.large", "/shared", workers_per_instance=2)
@@ -152,6 +162,19 @@ def test_of_two_volumes_the_one_in_use_counts_and_a_blank_one_goes() -> None:
     kept = replace(blank, tags={KEPT_TAG: YES})
     plan = decide(WISH, [machine(1)], [kept, volume("i-1")], Demand(), ages=Ages())
     assert plan.delete_volumes == ()
+
+
+def test_a_volume_that_ever_held_something_is_no_blank_one() -> None:
+    """As one that was let go of, beside another that a person made of a snapshot."""
+    used = replace(volume(in_use=False, id="vol-0"), tags={FORMATTED_TAG: YES})
+    plan = decide(WISH, [machine(1)], [used, volume("i-1")], Demand(), ages=Ages())
+    assert plan.delete_volumes == ()
+
+
+def test_where_no_machine_can_have_the_volume_one_is_launched() -> None:
+    elsewhere = machine(1, zone="b")
+    plan = decide(WISH, [elsewhere], [volume(in_use=False)], Demand(waiting=1), ages=Ages())
+    assert (plan.launch, plan.zone) == (1, "a")
 
 
 def test_two_volumes_in_use_are_for_a_person_to_settle() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from providers.aws import AwsProvider
-from providers.base import InProgress, JobState, LaunchRequest, ProviderUnreachable, SwarmHandle
+from providers.base import InProgress, JobState, LaunchRequest, OutcomeUnknown, ProviderUnreachable, SwarmHandle
 from tests.aws_provider.harness import TIMES, AwsHarness, provider
 from tests.providers.harness import Session, new_swarm, request, run, session, until
 
@@ -35,7 +35,7 @@ async def _ended(one: Session, swarm: SwarmHandle, job: str) -> None:
         try:
             await one.provider.stop(swarm, [job], force=True)
             return (await one.status(swarm, job)).state is JobState.ENDED
-        except ProviderUnreachable:
+        except (ProviderUnreachable, OutcomeUnknown):
             return False
 
     await until(seen, f"{job} to have ended")
