@@ -5,7 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 
 from providers.aws import AwsProvider
-from providers.base import InProgress, JobState, LaunchRequest, OutcomeUnknown, ProviderUnreachable, SwarmHandle
+from providers.base import (
+    InProgress,
+    JobState,
+    LaunchRequest,
+    OutcomeUnknown,
+    ProviderUnreachable,
+    SwarmHandle,
+)
 from tests.aws_provider.harness import TIMES, AwsHarness, provider
 from tests.providers.harness import Session, new_swarm, request, run, session, until
 
