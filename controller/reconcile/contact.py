@@ -13,6 +13,7 @@ from collections.abc import Iterable
 
 from controller.reconcile.clock import seconds_of
 from controller.reconcile.context import Context
+from controller.reconcile.end_status import is_forced
 from controller.reconcile.infos import Silence, TaskInfo, project_key
 from controller.reconcile.outboxes import Outboxes
 from controller.resources.conditions import find
@@ -31,12 +32,15 @@ OBSERVE_SECONDS = 60.0
 AT_ONCE = 64
 """Looks that wait for one provider at a time: hosts that are away must not take up all passes."""
 CROWDED_SECONDS = 1.0
+GLANCE_SECONDS = 1.0
+"""Between two glances, while a look goes on, whether it is still wanted."""
 FORGOTTEN_SECONDS = 10.0
 """Who has not asked again for so long has lost its place in line."""
 
 
 class Crowded(Exception):
-    """So many looks wait for answers of one provider that another one would keep others waiting."""
+    """So many looks wait for answers of one provider that another one would keep others waiting,
+    or this one would keep waiting who wants no answer any more."""
 
 
 class Contact:
@@ -52,20 +56,39 @@ class Contact:
     async def observe(self, provider: Provider, handle: SwarmHandle) -> list[JobStatus]:
         """All jobs of a swarm, in bounded time.
 
-        Raises: ProviderUnreachable, ProviderError; Crowded (again after ``CROWDED_SECONDS``).
+        Raises: ProviderUnreachable, ProviderError; Crowded (again after ``CROWDED_SECONDS``), also
+            where the answer is not wanted any more.
         """
         if not self._has_turn(provider.name, handle.uid):
             raise Crowded
         self._asking[provider.name] += 1
         try:
             async with asyncio.timeout(OBSERVE_SECONDS):
-                return await provider.observe(handle)
+                return await self._unless_forced(provider, handle)
         except TimeoutError:
             raise ProviderUnreachable(
                 "NoAnswer", f"provider {provider.name} has not answered for {OBSERVE_SECONDS:g} s"
             ) from None
         finally:
             self._asking[provider.name] -= 1
+
+    async def _unless_forced(self, provider: Provider, handle: SwarmHandle) -> list[JobStatus]:
+        """Raises: Crowded, once a person wants machines that cost to end at once."""
+        if not provider.rents:
+            return await provider.observe(handle)
+        look = asyncio.ensure_future(provider.observe(handle))
+        try:
+            while not look.done():
+                await asyncio.wait({look}, timeout=GLANCE_SECONDS)
+                if not look.done() and self._is_forced(handle):
+                    raise Crowded
+            return look.result()
+        finally:
+            look.cancel()
+
+    def _is_forced(self, handle: SwarmHandle) -> bool:
+        obj = self._ctx.store.get(Key("Swarm", handle.namespace, handle.name))
+        return obj is not None and "deletionTimestamp" in obj["metadata"] and is_forced(obj)
 
     def _has_turn(self, provider: str, swarm: str) -> bool:
         """Whether a swarm may look now; those who have waited longer come first."""

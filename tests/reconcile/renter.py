@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -49,6 +50,8 @@ class FakeRenter(FakeProvider):
         self.removals: list[bool] = []
         """``keep`` of each removal of a whole swarm."""
         self.archive_error: ProviderError | None = None
+        self.hangs = False
+        """Nobody answers, and the connection stands."""
         self.observe_error: ProviderError | None = None
         self.remove_error: ProviderError | None = None
         """Of the removal of a whole swarm."""
@@ -90,6 +93,8 @@ class FakeRenter(FakeProvider):
         await super().launch(requests)
 
     async def observe(self, swarm: SwarmHandle) -> list[JobStatus]:
+        if self.hangs:
+            await asyncio.sleep(3600)
         if self.observe_error is not None:
             raise self.observe_error
         return await super().observe(swarm)

@@ -251,6 +251,22 @@ def test_force_ends_machines_without_contact_to_them(play):
     play(scenario)
 
 
+def test_force_does_not_wait_for_a_look_that_hangs(play):
+    async def scenario(rig):
+        uid = await running(rig)
+        rig.cloud.hangs = True
+        await rig.pass_time(90)
+        assert reachable(rig) == "False"
+        await rig.pass_time(10)  # the next look waits by now
+        rig.delete("Swarm", "builders")
+        await rig.pass_time(1)
+        annotate(rig, "force")
+        await gone(rig, 15)
+        assert not rig.cloud.there(uid)
+
+    play(scenario)
+
+
 def test_force_where_nothing_is_to_be_kept_keeps_nothing(play):
     async def scenario(rig):
         await running(rig)
