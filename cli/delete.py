@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 import click
 
 from cli import complete, following, manifests
+from cli.ending import Told
 from cli.errors import FAILURE, TIMED_OUT, CliError
 from cli.lookout import Lookout
 from cli.options import duration
+from cli.progress import Progress
 from cli.selectors import by_labels, label_predicate, not_found, parse
 from cli.session import Session, session, verb
 from controller.resources import kinds as registry
@@ -81,7 +83,7 @@ def delete(
             raise CliError("\nerror: ".join(errors), FAILURE)
         if wait:
             deadline = None if timeout is None else time.monotonic() + timeout
-            lookout = Lookout(about.client, following.say)
+            lookout, told = Lookout(about.client, following.say), Told(Progress(following.say).line)
             with following.leave_running("the deletion goes on"):
                 while ending:
                     left = [(key, uid) for key, uid in ending if _uid(about.client.get(key)) == uid]
@@ -91,6 +93,8 @@ def delete(
                     if ending and deadline is not None and time.monotonic() >= deadline:
                         names = ", ".join(str(key) for key, _ in ending)
                         raise CliError(f"timed out waiting for {names} to be gone", TIMED_OUT)
+                    for obj in filter(None, (about.client.get(key) for key, _ in ending)):
+                        told.tell(obj)
                     if ending:
                         lookout.look()
                         watch.wait(0.5)
