@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -20,6 +21,7 @@ from providers.ssh import SshHost
 from providers.ssh_target import Means, SshTarget
 from tests.cloud.machines import ROOT, Cloud, cloud
 from tests.cloud.test_machines import attach, boot, volume
+from tests.worker.harness import block, user
 
 __all__ = ["cloud"]
 
@@ -111,6 +113,17 @@ class Pair:
             self.ids[machine], "sh", "-c", f"cat {FOLDER}/{job}/{name} 2>/dev/null || :"
         ).strip()
 
+    def prompt(self, machine: int, job: str, content: str) -> None:
+        record = shlex.quote(json.dumps(user(content, "u.1")))
+        inbox = f"{FOLDER}/{job}/mailbox/inbox/{job}_00.jsonl"
+        command = f"printf '%s\\n' {record} >>{inbox}; chown ubuntu:ubuntu {inbox}"
+        self.cloud.run(self.ids[machine], "sh", "-c", command)
+
+    def runs(self, machine: int, file: str) -> bool:
+        """Whether the process runs whose number stands in a file."""
+        script = f'pid=$(cat {file}) && grep -q "^State:.[^ZX]" /proc/$pid/status && echo yes || :'
+        return "yes" in self.cloud.run(self.ids[machine], "sh", "-c", script)
+
     async def begins(self, number: int, job: str) -> None:
         await self.until(lambda: self.note(number, job, "worker.pid"), f"{job} begins")
 
@@ -159,6 +172,28 @@ def test_workers_on_two_machines_share_a_volume(cloud: Cloud) -> None:
         assert await pair.stop(0, one, JOBS[0], force=False) == "gone"
         assert pair.note(1, JOBS[0], "ended") == "exit 0"
         assert "formatting" in await log(pair.shells[0])
+
+    on_two(cloud, scenario)
+
+
+ROOTS_DAEMON = (
+    "sudo -n sh -c 'echo $$ > /tmp/daemon-pid; exec setsid sleep 1000' >/dev/null 2>&1 & "
+    "until test -s /tmp/daemon-pid; do sleep 0.05; done"
+)
+
+
+@pytest.mark.parametrize("force", [False, True])
+def test_what_an_agent_began_as_root_goes_with_its_worker(cloud: Cloud, force: bool) -> None:
+    async def scenario(pair: Pair) -> None:
+        one, _ = await pair.set_up()
+        pair.make(JOBS[0])
+        await pair.start(0, one, JOBS[0])
+        await pair.begins(0, JOBS[0])
+        pair.prompt(0, JOBS[0], block({"run": ROOTS_DAEMON + ("; sleep 1000" * force)}))
+        await pair.until(lambda: pair.runs(0, "/tmp/daemon-pid"), "the daemon runs")
+        assert await pair.stop(0, one, JOBS[0], force=force) == "gone"
+        assert pair.note(0, JOBS[0], "ended") == ("signal 9" if force else "exit 0")
+        assert not pair.runs(0, "/tmp/daemon-pid")
 
     on_two(cloud, scenario)
 

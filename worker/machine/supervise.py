@@ -210,6 +210,8 @@ class Supervisor:
         deadline = time.monotonic() + _SWEEP_SECONDS
         while True:
             swept = children.end_descendants(1.0)
+            if not swept:
+                tree.kill_these(children.descendants())  # begun by sudo
             if tree.kill(self._mine, 1.0) == 0 and swept:
                 return
             if time.monotonic() >= deadline:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +25,9 @@ _PROC = Path("/proc")
 _ROUNDS = 50
 _PAUSE = 0.02
 _EXEC_SECONDS = 0.003
+_SUDO_SECONDS = 10.0
+_REFUSED: list[int] = []
+"""What sudo would not do: then it is asked no more."""
 _DEAD = frozenset({"Z", "X", "x"})
 
 Wanted = Callable[[Mapping[bytes, bytes]], bool]
@@ -115,26 +119,42 @@ def kill(wanted: Wanted, seconds: float) -> int:
         time.sleep(_PAUSE)
 
 
+def kill_these(pids: Iterable[int]) -> None:
+    """Send SIGKILL to processes that are known to belong."""
+    for one in filter(None, map(_look, pids)):
+        send(one, signal.SIGKILL)
+
+
 def send(process: Process, number: signal.Signals) -> bool:
-    """Signal this very process, whatever becomes of its pid; whether it could be."""
+    """Signal this very process, whatever becomes of its pid; whether it could be.
+
+    Agents may have begun some by sudo: where we may use it as well, these are signalled too.
+    """
     try:
-        if sys.platform == "linux" and hasattr(os, "pidfd_open"):
-            try:
-                descriptor = os.pidfd_open(process.pid)
-            except ProcessLookupError:
-                return False
-            except OSError:
-                return _send_plainly(process, number)  # a kernel before 5.3
-            try:
-                if _start(process.pid) != process.start:
-                    return False
-                signal.pidfd_send_signal(descriptor, number)
-            finally:
-                os.close(descriptor)
-            return True
+        return _send(process, number)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return _send_as_root(process, number)
+
+
+def _send(process: Process, number: signal.Signals) -> bool:
+    """Raises: ProcessLookupError, PermissionError."""
+    if sys.platform != "linux" or not hasattr(os, "pidfd_open"):
         return _send_plainly(process, number)
-    except (ProcessLookupError, PermissionError):
-        return False  # gone, or another user's (setuid)
+    try:
+        descriptor = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return _send_plainly(process, number)  # a kernel before 5.3
+    try:
+        if _start(process.pid) != process.start:
+            return False
+        signal.pidfd_send_signal(descriptor, number)
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def _send_plainly(process: Process, number: signal.Signals) -> bool:
@@ -142,6 +162,27 @@ def _send_plainly(process: Process, number: signal.Signals) -> bool:
         return False
     os.kill(process.pid, number)
     return True
+
+
+def _send_as_root(process: Process, number: signal.Signals) -> bool:
+    if _REFUSED or _start(process.pid) != process.start:
+        return False
+    command = ["sudo", "-n", "kill", f"-{number.value}", str(process.pid)]
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_SUDO_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        _REFUSED.append(process.pid)
+        return False
+    if done.returncode != 0 and _start(process.pid) == process.start:
+        _REFUSED.append(process.pid)
+    return done.returncode == 0
 
 
 def _table() -> dict[int, Process]:
