@@ -62,7 +62,8 @@ def judge(
         return ended(lost)
     state = JobState.RUNNING if folder.begun else JobState.PENDING
     reason = "" if folder.begun else "Starting"
-    return JobStatus(folder.job, state, reason, folder.heartbeat, claim.node)
+    anchored = claim.node == coordinator
+    return JobStatus(folder.job, state, reason, folder.heartbeat, claim.node, anchored=anchored)
 
 
 def why_lost(claim: Claim, instance: Instance | None, coordinator: str) -> str:

@@ -101,6 +101,8 @@ class JobStatus:
     """It stands still by the provider's will (a suspended job): its heartbeat says nothing."""
     message: str = ""
     """Why it ended before its worker began, in a sentence that says what to do."""
+    anchored: bool = False
+    """Its machine is there for others too: it stays though this job leaves it."""
 
 
 Ended = Callable[[str], None]

@@ -87,6 +87,9 @@ class Seen:
     """The reason for which it leaves, told so by somebody else than us: ``TimeLimit``,
     ``SpotInterruption``, ``Stopped``."""
 
+    anchored: bool = False
+    """Its machine stays though it leaves."""
+
 
 NOT_SEEN = Seen()
 
@@ -339,7 +342,8 @@ def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None
     excess = len(staying) - desired
     if excess <= 0:
         return
-    victims = _victims(staying, excess)
+    anchored = {job for job, view in seen.items() if view.anchored}
+    victims = _victims(staying, excess, anchored)
     plan.launch = [e for e in plan.launch if e.job not in victims]
     kept = []
     for entry in plan.entries:
@@ -352,10 +356,10 @@ def _scale_down(plan: FleetPlan, desired: int, seen: Mapping[str, Seen]) -> None
     plan.entries = kept
 
 
-def _victims(staying: Sequence[Entry], number: int) -> set[str]:
+def _victims(staying: Sequence[Entry], number: int, anchored: Collection[str]) -> set[str]:
     """Who leaves: the least use first, then who makes its machine idle soonest, then the last.
 
-    Workers with one handle are on one machine.
+    Workers with one handle are on one machine.  A machine that stays in any case is not left.
     """
     rank = {"Launching": 0, "Starting": 1, "Idle": 2, "Busy": 3}
     left = {e.job: e for e in staying}
@@ -363,7 +367,12 @@ def _victims(staying: Sequence[Entry], number: int) -> set[str]:
     for _ in range(min(number, len(left))):
         first = min(
             left.values(),
-            key=lambda e: (rank[e.phase], together[e.handle or e.job], -e.index),
+            key=lambda e: (
+                rank[e.phase],
+                e.job in anchored,
+                together[e.handle or e.job],
+                -e.index,
+            ),
         )
         del left[first.job]
         together[first.handle or first.job] -= 1

@@ -100,4 +100,5 @@ def look(
         and beats.stale(job, status.heartbeat, want.heartbeat_timeout, want.startup_grace),
         frozen=status.frozen,
         leaving=facts.leaving,
+        anchored=status.anchored,
     )

@@ -30,6 +30,14 @@ def test_a_worker_that_began_runs_where_it_says() -> None:
     assert status == JobStatus("w-0-1", JobState.RUNNING, "", 5.0, NODE)
 
 
+def test_one_on_the_coordinator_frees_no_machine() -> None:
+    machines = {id: Instance(id, "running") for id in (NODE, LEADER)}
+    on_leader = judge(folder(f"{LEADER} t {LEADER}"), machines, LEADER)
+    elsewhere = judge(folder(), machines, LEADER)
+    assert on_leader is not None and on_leader.anchored
+    assert elsewhere is not None and not elsewhere.anchored
+
+
 def test_one_whose_folder_nobody_took_may_be_launched() -> None:
     assert seen(folder(claim=None, begun=False)) is None
     assert seen(folder(claim="", begun=False)) is None

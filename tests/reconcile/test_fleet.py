@@ -144,6 +144,15 @@ def test_among_idle_ones_those_leave_whose_machine_has_the_fewest():
     assert [e.index for e in result.entries if e.phase == "Draining"] == [2, 3]
 
 
+def test_a_machine_that_stays_anyway_keeps_its_workers():
+    on = ["i-b", "i-b", "i-a", "i-a"]
+    entries = [worker(n, handle=machine) for n, machine in enumerate(on)]
+    seen = {e.job: replace(RUNS, handle=e.handle, anchored=e.handle == "i-a") for e in entries}
+    for desired, leave in ((3, [1]), (2, [0, 1]), (1, [0, 1, 3])):
+        result = plan(entries, seen, desired=desired)
+        assert [e.index for e in result.entries if e.phase == "Draining"] == leave
+
+
 def test_a_launch_that_never_shows_is_late_after_its_soft_deadline():
     entry = worker(0, "Launching", ready_at=None, launched_at=NOW - 119)
     assert not plan([entry], {}, desired=1).delayed
