@@ -57,6 +57,8 @@ class AwsProvider:
         home: id of this home, for tags; a function, so that none is made before it is needed.
         left: seconds for which this controller may still act.
         log: takes the set-up log of a machine: whose it is, its id, the text.
+        belongs: told each region and endpoint, and the account whose credentials are used there.
+            Raises: ProviderUnreachable (``AnotherAccount``).
         used: told each region and endpoint before anything is launched there.
         times: intervals.
     """
@@ -72,6 +74,7 @@ class AwsProvider:
         left: Callable[[], float] = lambda: math.inf,
         log: Callable[[SwarmHandle, str, str], None] = lambda swarm, instance, text: None,
         used: Callable[[Api], None] = lambda api: None,
+        belongs: Callable[[Api, str], None] = lambda api, account: None,
         times: Times | None = None,
     ) -> None:
         self._means = means
@@ -79,6 +82,7 @@ class AwsProvider:
         self._left = left
         self._log = log
         self._used = used
+        self._belongs = belongs
         self._times = times or Times()
         self._clouds: Clouds | None = None
         self._preflight: Preflight | None = None
@@ -140,8 +144,13 @@ class AwsProvider:
             from providers.aws_preflight import Preflight
 
             self._preflight = Preflight()
+        from providers.aws_account import OwnAccount
+
         ec2 = self.clouds.of(api)
-        lookout = self._lookouts.setdefault(api, Lookout(ec2))
+        lookout = self._lookouts.get(api)
+        if lookout is None:
+            before = OwnAccount(ec2, self._belongs)
+            lookout = self._lookouts[api] = Lookout(ec2, before=before)
         return Surroundings(
             ec2=ec2,
             lookout=lookout,
@@ -161,6 +170,8 @@ class AwsProvider:
 
     def _volume_host(self, swarm: SwarmHandle) -> RemoteHost:
         """Where a swarm's stores are. Raises: ProviderUnreachable, ProviderError."""
+        if self._key(swarm) in self._removed:  # no machine is brought for what was let go
+            raise ProviderError("SwarmRemoved", "what the swarm had on EC2 was removed")
         site = self._site(swarm)
         site.want_volume()
         return site.state.host.remote

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import replace
 
 from providers.aws_port import Ec2
@@ -27,6 +27,8 @@ class Lookout:
 
     Args:
         ec2: whom to ask.
+        before: called before each look; raises ProviderUnreachable, if nothing may be concluded
+            from what EC2 shows.
         missing_seconds: see ``MISSING_SECONDS``.
         clock: monotonic, seconds.
     """
@@ -35,10 +37,12 @@ class Lookout:
         self,
         ec2: Ec2,
         *,
+        before: Callable[[], Awaitable[None]] | None = None,
         missing_seconds: float = MISSING_SECONDS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.ec2 = ec2
+        self._before = before
         self._missing_seconds = missing_seconds
         self._clock = clock
         self._uids: set[str] = set()
@@ -109,6 +113,8 @@ class Lookout:
             raise type(error)(error.reason, str(error))
         begun, uids = self._clock(), set(self._uids)
         try:
+            if self._before is not None:
+                await self._before()
             if stale:
                 self._take(await self.ec2.instances(uids), begun)
                 self._at = begun

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from providers.aws_values import Api
+from providers.base import ProviderUnreachable
 
 LOG = logging.getLogger(__name__)
 
@@ -32,7 +33,10 @@ class Places:
         if api in self._noted:
             return
         self._noted.add(api)
-        line = json.dumps({"region": api.region, "endpoint": api.endpoint}) + "\n"
+        self._write({"region": api.region, "endpoint": api.endpoint})
+
+    def _write(self, told: Mapping[str, str | None]) -> None:
+        line = json.dumps(told) + "\n"
         try:
             flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
             with os.fdopen(os.open(self._path, flags, 0o600), "w") as file:
@@ -40,22 +44,43 @@ class Places:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            LOG.warning("%s: %s is not remembered: %s", self._path, api, error.strerror)
+            LOG.warning("%s: %s is not remembered: %s", self._path, told, error.strerror)
+
+    def belongs(self, api: Api, account: str) -> None:
+        """Remember whose a place is.
+
+        Raises: ProviderUnreachable (``AnotherAccount``), if it was another's before: machines
+            that cannot be seen with these credentials are not gone.
+        """
+        before = {told: whose for told, whose in _read(self._lines()) if whose}.get(api, "")
+        if before and before != account:
+            raise ProviderUnreachable(
+                "AnotherAccount",
+                f"{api}: the credentials are of account {account}, but this home's machines there "
+                f"are in account {before}: use that one's again, or, if nothing is left there "
+                f"(`codeswarm doctor --aws` with them), delete its line from {self._path}",
+            )
+        if not before:
+            self._write({"region": api.region, "endpoint": api.endpoint, "account": account})
 
     def all(self) -> list[Api]:
         """All that are written down, in order; lines that are none of ours are passed over."""
+        return list(dict.fromkeys(api for api, _ in _read(self._lines())))
+
+    def _lines(self) -> list[str]:
         try:
-            lines = self._path.read_text(encoding="utf-8", errors="replace").splitlines()
+            return self._path.read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
-        return list(dict.fromkeys(_read(lines)))
 
 
-def _read(lines: Iterable[str]) -> Iterable[Api]:
+def _read(lines: Iterable[str]) -> Iterable[tuple[Api, str]]:
+    """Places, and whose they are, where that is known."""
     for line in lines:
         try:
             told = json.loads(line)
-            yield Api(str(told["region"]), str(told["endpoint"]) if told["endpoint"] else None)
+            endpoint = str(told["endpoint"]) if told["endpoint"] else None
+            yield Api(str(told["region"]), endpoint), str(told.get("account") or "")
         except (ValueError, KeyError, TypeError):
             continue
 

@@ -41,7 +41,10 @@ def aws_provider(
         data = machine_logs.transcript(instance, text, time.time())
         write_private(folder / f"{instance}.jsonl", data)
 
-    return AwsProvider(means, home=identity, left=left, log=log, used=Places(home.aws_places).note)
+    places = Places(home.aws_places)
+    return AwsProvider(
+        means, home=identity, left=left, log=log, used=places.note, belongs=places.belongs
+    )
 
 
 def begin_sweep(
