@@ -189,7 +189,7 @@ class SwarmReconciler:
         want = replace(want, allowed=min(want.allowed, room))
         plan = self._plan(key, obj, want, entries, jobs, now=now, hold=problem is not None)
         self._outboxes.promise(key, want.provider, len(plan.entries))
-        trouble = self._actor.trouble.get(key)
+        trouble = self._actor.trouble_with(key, plan)
         status = swarm_status(self._ctx, obj, want, plan, problem=problem, trouble=trouble)
         token = wanted_retry(obj)
         if token:

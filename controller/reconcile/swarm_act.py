@@ -38,6 +38,12 @@ class Actor:
         """Why a swarm's last launch failed; nothing once one has succeeded."""
         self._warned: dict[Key, tuple[tuple[str, str], float]] = {}
 
+    def trouble_with(self, key: Key, plan: FleetPlan) -> ProviderError | None:
+        """Why a swarm's last launch failed, or what it waits for, if it does."""
+        if not plan.launch and isinstance(self.trouble.get(key), InProgress):
+            del self.trouble[key]  # what was under way has come
+        return self.trouble.get(key)
+
     def forget(self, jobs: Iterable[str]) -> None:
         """These workers are gone."""
         for job in jobs:
