@@ -13,6 +13,10 @@ FIRST = (
     # Minutes or nearly so: begun late, one of them would be all that runs at the end.
     "tests/faults/test_controller_killed.py",
     "tests/carrying/test_projects.py",
+    "tests/on_aws/test_faults_machines.py",
+    "tests/on_aws/test_faults_end.py",
+    "tests/on_aws/test_faults_api.py",
+    "tests/on_aws/test_faults_killed.py",
     "tests/on_slurm/test_faults_contact.py",
     "tests/on_slurm/test_faults_jobs.py",
     "tests/on_slurm/test_bad_input.py",

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 from providers.aws_values import UID_TAG
 from tests.cloud.machines import Cloud
@@ -62,6 +65,48 @@ class AwsLab(FaultLab):
         """Its table of workers."""
         return list(self.swarm(swarm).get("workers") or ())
 
+    def processes(self) -> list[psutil.Process]:
+        """Workers on any machine of this cloud, what watches over them, and what descends from
+        them."""
+        spaces = {_space(machine["pid"]) for machine in self.cloud.machines().values()} - {""}
+        found = []
+        for process in psutil.process_iter():
+            try:
+                if _space(process.pid) in spaces and process.environ().get("CODESWARM_JOB_ID"):
+                    found.append(process)
+            except (psutil.Error, OSError):
+                continue
+        return found
+
+    def workers(self) -> dict[str, Any]:
+        """Running worker processes by job."""
+        found: dict[str, Any] = {}
+        for process in self.processes():
+            try:
+                job, words = process.environ()["CODESWARM_JOB_ID"], process.cmdline()
+            except (psutil.Error, OSError, KeyError):
+                continue
+            if "-I" in words and words[-1].endswith(f"/{job}"):
+                found.setdefault(job, []).append(process)
+        return found
+
+    def outlast(self, seconds: float) -> None:
+        """Let time pass in which something must not happen."""
+        time.sleep(seconds)
+
+    def coordinator(self, swarm: str = "builders") -> str:
+        """The instance that has a swarm's volume; empty: none."""
+        uid = self.uid(swarm)
+        for told in self.cloud.volumes().values():
+            if told["tags"].get(UID_TAG) == uid and told["attached_to"]:
+                return str(told["attached_to"])
+        return ""
+
+    def machine_of(self, job: str) -> str:
+        """The instance that a worker runs on."""
+        (row,) = [row for row in self.swarm_status() if row["job"] == job]
+        return str(row["handle"])
+
     def uid(self, swarm: str = "builders") -> str:
         """Of a swarm."""
         found = self.find("Swarm", swarm)
@@ -89,3 +134,11 @@ class AwsLab(FaultLab):
         """Wait until a swarm is gone, and see that nothing of it is left."""
         self.converge(lambda: self.is_gone("Swarm", swarm), "the swarm to go", deadline)
         assert self.cloud.leftovers(uid) == []
+
+
+def _space(pid: int) -> str:
+    """The PID namespace of a process; empty, if it is gone."""
+    try:
+        return str(Path(f"/proc/{pid}/ns/pid").readlink())
+    except OSError:
+        return ""
