@@ -19,10 +19,13 @@ from providers.base import JobState, JobStatus, LaunchRequest, ProviderError, Pr
 from providers.layout import swarm_parts
 from providers.remote_launch import job_files
 from providers.remote_tools import Tools
+from worker.machine.orders import LEAVING
 
 STUCK_SECONDS = 20.0
 """A worker whose folder is claimed and that has not begun since is begun again."""
 FOLDERS_AT_ONCE = 8
+LEAVING_SECONDS = 60.0
+"""A machine that is about to be taken away is asked again after so long."""
 
 
 @dataclass(slots=True)
@@ -45,6 +48,14 @@ class Seating:
         self._wanted: dict[str, _Wanted] = {}
         self._unbegun: dict[str, tuple[float, str]] = {}
         """Since when a claimed worker has not begun, and where."""
+        self._leaving: dict[str, float] = {}
+        """When a machine was said to be about to be taken away; our clock."""
+
+    @property
+    def leaving(self) -> frozenset[str]:
+        """Machines that are about to be taken away: nothing begins there, or on their files."""
+        after = self._state.now() - LEAVING_SECONDS
+        return frozenset(id for id, at in self._leaving.items() if at > after)
 
     @property
     def waiting(self) -> dict[str, LaunchRequest]:
@@ -93,6 +104,8 @@ class Seating:
         """
         state = self._state
         order = sorted(self._wanted.values(), key=lambda one: (one.request.index, one.request.job))
+        leaving = self.leaving
+        ready = [i for i in ready if not leaving & {i.id, coordinator.id}]
         seats = places(state.wish, ready, coordinator, alive, [one.request.job for one in order])
         again = self._stuck({i.id for i in ready})
         if not seats and not again:
@@ -149,7 +162,7 @@ class Seating:
         jobs: Sequence[str],
     ) -> None:
         """Raises: ProviderUnreachable; ProviderError, as a machine says."""
-        state = self._state
+        state, leader = self._state, self._state.host.coordinator
         node = await state.nodes.node(state.swarm, state.wish, instance)
         folder = "/".join(swarm_parts(state.swarm))
         wanted = [
@@ -164,7 +177,7 @@ class Seating:
             "node": instance.id,
             # Any controller may begin again what another one has claimed for this machine.
             "token": state.swarm.uid,
-            "coordinator": state.host.coordinator,
+            "coordinator": leader,
             "path": list(tools.path),
             "python": tools.python,
             "spot": state.wish.spot,
@@ -172,6 +185,9 @@ class Seating:
         told = await state.nodes.start(node, root, volume.id, message)
         for one in wanted:
             answer = told.get(one["job"])
+            if isinstance(answer, dict) and answer.get(LEAVING) in (instance.id, leader):
+                self._leaving[str(answer[LEAVING])] = state.now()
+                return
             if isinstance(answer, dict) and "reason" in answer:
                 raise ProviderError(
                     str(answer.get("reason") or "StartFailed")[:64],

@@ -176,9 +176,11 @@ class Site:
                 self.seating.seen(statuses)
         self.seating.expire(now - state.around.times.expiry)
         unread = not unused and not state.host.coordinator
+        live, seats = {i.id for i in found.instances if i.live}, state.wish.workers_per_instance
+        full = {id: max(seats, self._alive.get(id, 0)) for id in self.seating.leaving & live}
         return Demand(
             waiting=len(self.seating.waiting),
-            alive=dict(self._alive),
+            alive={**self._alive, **full},  # others are launched in place of those that leave
             known=known,
             volume_needed=self._holders > 0 or now < self._wanted_until or unread,
         )

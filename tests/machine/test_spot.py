@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from tests.machine.machine import COORDINATOR, Machine
+from tests.machine.machine import COORDINATOR, NODE, Machine
 from tests.worker.harness import block, until
 from worker.machine.metadata import Metadata
 from worker.machine.watch import Watch
@@ -102,6 +104,24 @@ def test_those_that_live_by_its_files_leave_too(machine: Machine, metadata: Serv
         assert machine.ended(job) == "exit 0", machine.log(job)
         assert machine.statuses(job)[-1] == ("stopped", "SpotInterruption")
     assert (machine.root / "machines" / COORDINATOR / "notice").read_text().strip() == NOTICE
+
+
+def test_nothing_begins_any_more_where_a_machine_is_about_to_go(
+    machine: Machine, metadata: Service
+) -> None:
+    machine.env["AWS_EC2_METADATA_SERVICE_ENDPOINT"] = metadata.url
+    metadata.notice = NOTICE
+    machine.job()
+    machine.start(spot=True)
+    machine.ended()
+    later = machine.job("cloud-0f1e2d3c-1-2").name
+    assert machine.start(later)["reason"] == "SpotInterruption"
+    assert machine.start(later, node="i-0c", coordinator=NODE)["leaving"] == NODE
+    assert machine.note("claim", later) is None
+    notice = machine.root / "machines" / NODE / "notice"
+    os.utime(notice, (time.time() - 600,) * 2)  # it was not taken: that happens
+    assert machine.start(later) == "started"
+    machine.idle(later)
 
 
 def test_a_machine_that_is_no_spot_one_asks_nobody(machine: Machine, metadata: Service) -> None:

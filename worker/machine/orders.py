@@ -16,6 +16,8 @@ GONE = "gone"
 RUNNING = "running"
 CLAIMED = "claimed"
 """Key of an answer: somebody else has the folder, and this is what its claim says."""
+LEAVING = "leaving"
+"""Key of an answer: this machine is about to be taken away, so nothing begins."""
 MAX_ORDER = 4 << 20
 _MAX_SECONDS = 300.0
 _DEPTH = 3

@@ -21,8 +21,10 @@ from worker import claims, paths
 from worker.config import BASE_VARIABLE, JOB_VARIABLE, NODE_VARIABLE
 from worker.failures import ProviderError
 from worker.locks import lock
-from worker.machine.orders import CLAIMED, STARTED, Job, StartOrder, refused
+from worker.machine import notices
+from worker.machine.orders import CLAIMED, LEAVING, STARTED, Job, StartOrder, refused
 from worker.machine.tree import SUPERVISOR_VARIABLE
+from worker.signals import SPOT_INTERRUPTION
 
 LOCK = "supervisor.lock"
 ENDED = "ended"
@@ -37,7 +39,17 @@ _PATIENCE, _PAUSE = 1.0, 0.02
 def start(root: Path, order: StartOrder) -> dict[str, Any]:
     """Start workers; by job, what came of it: ``started``, ``{"claimed": ...}``, or a reason."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the supervisor, from its first moment
+    for node in {order.node: None, order.coordinator: None}:
+        if notices.of(root, node) is not None:
+            return {job.job: _leaving(node) for job in order.jobs}
     return {job.job: _attempt(root, order, job) for job in order.jobs}
+
+
+def _leaving(node: str) -> dict[str, str]:
+    """The answer where nothing begins any more."""
+    reason = SPOT_INTERRUPTION.reason
+    error = ProviderError(reason, f"{node} is about to be taken away by EC2")
+    return {**refused(error), LEAVING: node}
 
 
 def _attempt(root: Path, order: StartOrder, job: Job) -> Any:

@@ -7,6 +7,7 @@ here any more.  Killed itself, it leaves a worker that goes on, whose end the he
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import select
@@ -19,18 +20,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
-from worker import children, notes, paths
+from worker import children
 from worker.errors import ConfigError
 from worker.failures import ProviderError
 from worker.log import complain
-from worker.machine import tree
+from worker.machine import notices, tree
 from worker.machine.start import ENDED, METADATA, has_begun
 from worker.machine.watch import Watch
 from worker.paths import write_private
 from worker.signals import NOTICE, SPOT_INTERRUPTION
 
-MACHINES = "machines"
-"""Folder below the root, with one of each machine that has something to tell the others."""
 _SIGNALS = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
 _TICK = 0.25
 """Seconds between two looks whether a worker that is to be told of its end has begun."""
@@ -134,8 +133,8 @@ class Supervisor:
 
             watches.append(Watch(Metadata(os.environ.get(METADATA, "")).notice, self._announce))
         if task.coordinator != task.node:
-            path = task.root / MACHINES / task.coordinator / NOTICE
-            watches.append(Watch(lambda: notes.read(path), self._pass_on))
+            of_files = functools.partial(notices.of, task.root, task.coordinator)
+            watches.append(Watch(of_files, self._pass_on))
         return watches
 
     def _spawn(self) -> int:
@@ -191,8 +190,7 @@ class Supervisor:
         """This machine will be taken away (a watch's thread); others may live by its files."""
         self._pass_on(text)
         with suppress(OSError, ProviderError):
-            folder = paths.make(self._task.root, MACHINES, self._task.node)
-            write_private(folder / NOTICE, f"{text}\n".encode())
+            notices.put(self._task.root, self._task.node, text)
 
     def _pass_on(self, text: str) -> None:
         """Have the worker leave (a watch's thread)."""
