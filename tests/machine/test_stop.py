@@ -128,6 +128,19 @@ def test_clear_takes_every_job_below_a_root_and_looks_at_no_file(machine: Machin
         other.close()
 
 
+def test_clear_by_a_way_with_a_link_in_it(machine: Machine) -> None:
+    """As ``workspaceRoot`` may have one; workers know their folders without."""
+    machine.job()
+    machine.start()
+    machine.idle()
+    real, way = machine.root, machine.root.parent / "way"
+    way.symlink_to(real.parent)
+    machine.root = way / real.name
+    told = machine.clear()
+    machine.root = real
+    assert told == {"left": 0} and not machine.processes()
+
+
 def test_of_many_orders_at_once_all_are_answered(machine: Machine) -> None:
     machine.job()
     machine.start()
