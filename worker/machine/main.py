@@ -59,7 +59,7 @@ def _clear(root: Path, told: Any) -> dict[str, Any]:
     """Kill every worker and supervisor below a root; how many are ``left``."""
     seconds = orders.seconds_of(told, _CLEAR_SECONDS)
     # Workers know it by its path without links; those above it are on the machine's own disk.
-    real = os.path.join(os.path.realpath(root.parent), root.name)
+    real = str(Path(os.path.realpath(root.parent)) / root.name)
     by_name = [tree.below(path) for path in (str(root), real)]
     return {"left": tree.kill(lambda environ: any(one(environ) for one in by_name), seconds)}
 
