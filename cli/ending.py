@@ -10,7 +10,7 @@ from controller.resources.conditions import find
 if TYPE_CHECKING:
     from controller.store.base import Resource
 
-_PLAIN = frozenset({"", "Terminating"})
+_PLAIN = frozenset({"", "Terminating", "Progressing"})
 
 
 class Told:
@@ -24,6 +24,7 @@ class Told:
         self._say = say
         self._last: dict[str, tuple[str, str]] = {}
         self._archives: set[str] = set()
+        self._volumes: set[str] = set()
 
     def tell(self, obj: Resource) -> None:
         """Say what is new of it."""
@@ -37,7 +38,8 @@ class Told:
             self._say(f"swarm/{name} archive: {archive}")
         ready = find(status.get("conditions") or [], "Ready") or {}
         told = (str(ready.get("reason") or ""), str(ready.get("message") or ""))
-        if told[0] == "InstancesEnding" and uid not in self._last and _keeps_volume(status):
+        if told[0] == "InstancesEnding" and uid not in self._volumes and _keeps_volume(status):
+            self._volumes.add(uid)
             self._say(f"swarm/{name} its volume stays, and costs: see codeswarm doctor --aws")
         if told[0] not in _PLAIN and self._last.get(uid) != told:
             self._last[uid] = told

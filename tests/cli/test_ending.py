@@ -41,6 +41,7 @@ def test_a_volume_that_stays_is_said_for_it_costs() -> None:
     for volume, lines in (({}, 2), ({"deleteOnTermination": True}, 1)):
         said: list[str] = []
         told, provider = Told(said.append), {"aws": {"volume": volume}}
+        told.tell(going("Progressing", "0 of 3", effective={"provider": provider}))
         for message in ("x", "x"):
             told.tell(going("InstancesEnding", message, effective={"provider": provider}))
         assert len(said) == lines

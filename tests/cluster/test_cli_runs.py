@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from cli.kube_server import Server
+from controller.domain.machine_logs import transcript
 from tests.cli.controller_http import ControllerHttp, by_cluster, write
 from tests.cli.samples import attempt, swarm, task
 from tests.cluster.cli import Line, rule, user
@@ -115,6 +116,18 @@ def test_logs_with_ones_own_token(kube: KubeLab, cs: Line) -> None:
     raw = cs.ok("logs", "task/greeter.library", "--json")
     assert json.loads(raw)["injection_id"] == injection
     assert "OK    transcripts can be read" in cs.ok("doctor")
+
+
+def test_logs_of_how_a_swarms_machines_were_set_up(kube: KubeLab, cs: Line) -> None:
+    folder = f"builders-{cs.create(swarm())['metadata']['uid'][:8]}"
+    machine = "i-0aa0aa0aa0aa0aa0a"
+    told = transcript(machine, "2026-01-02T03:04:05Z begins: role coordinator\n", 0.0)
+    root = kube.home.transcripts
+    write(root, kube.namespace, folder, machine, told)
+    write(root, kube.namespace, folder, f"{folder}-0-1", says(1, "x.1", "first words"))
+    whole = cs.ok("logs", "swarm/builders")
+    assert f"{machine}  begins: role coordinator" in whole and "first words" in whole
+    assert "first words" not in cs.ok("logs", f"builders/{machine}")
 
 
 def test_logs_f_shows_what_is_added_and_ends_with_the_task(kube: KubeLab, cs: Line) -> None:
