@@ -17,7 +17,7 @@ from providers.aws_values import ENDED, Instance, Inventory, Volume
 from providers.base import ProviderUnreachable
 
 MISSING_SECONDS = 60.0
-"""An instance that EC2 leaves out for so long, look after look, is gone."""
+"""An instance that EC2 leaves out for so long, look after look, is gone, if its id is too."""
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 30.0
 """Seconds between looks that fail; the pause doubles."""
 
@@ -116,7 +116,8 @@ class Lookout:
             if self._before is not None:
                 await self._before()
             if stale:
-                self._take(await self.ec2.instances(uids), begun)
+                shown = await self.ec2.instances(uids)
+                self._take([*shown, *await self._hidden(shown, begun)], begun)
                 self._at = begun
             if volumes_stale:
                 self._take_volumes(await self.ec2.volumes(uids), begun)
@@ -127,6 +128,16 @@ class Lookout:
             self._failure = error, self._clock() + pause, pause
             raise
         self._failure = None
+
+    async def _hidden(self, shown: Iterable[Instance], begun: float) -> list[Instance]:
+        """Instances that were left out for long, and of which EC2 knows all the same."""
+        seen = {i.id for i in shown}
+        long = [
+            known for id, known in self._instances.items()
+            if id not in seen and known.uid in self._uids and known.state not in ENDED
+            and begun - self._missing.get(id, begun) >= self._missing_seconds
+        ]  # fmt: skip
+        return [known for known in long if await self.ec2.exists(known.id)]
 
     def _take(self, shown: Iterable[Instance], begun: float) -> None:
         now = {i.id: self._adjusted(i) for i in shown}

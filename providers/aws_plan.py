@@ -59,6 +59,10 @@ class Patience:
     """The last one, when no worker is wanted."""
     set_up: float = 900.0
     """A machine that cannot be made ready: then it is replaced."""
+    attaching: float = 180.0
+    """The volume that does not come to be attached to a machine: then that is replaced."""
+    ending: float = 300.0
+    """A machine that does not come to its end: then the volume is taken from it by force."""
     silent: float = 300.0
     """A coordinator that lets nobody log in, while others answer: then it is replaced."""
 

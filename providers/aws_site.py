@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 
 from providers.aws_acting import Acting
 from providers.aws_launching import Launching
+from providers.aws_lookout import MISSING_SECONDS
 from providers.aws_plan import Ages, Demand, Plan, chosen, coordinator_of, decide
 from providers.aws_ready import Readiness
 from providers.aws_seating import Seating
 from providers.aws_silence import Silence
 from providers.aws_state import SiteState, Surroundings
+from providers.aws_stuck import Stuck
 from providers.aws_values import Instance, Inventory, Volume, Wish
-from providers.aws_view import judge
+from providers.aws_view import judge, nodes_of
 from providers.base import (
     InProgress,
     JobState,
@@ -56,6 +58,7 @@ class Site:
         self.state = SiteState.of(swarm, around)
         self.readiness = Readiness(self.state)
         self.seating = Seating(self.state, self.readiness.doubt)
+        self._stuck = Stuck(self.state)
         self._silence = Silence(self.state, self.readiness)
         self.launching = Launching(around.ec2, swarm.uid, around.clock)
         self._acting = Acting(self.state, self.readiness, self.seating, self.launching)
@@ -66,6 +69,7 @@ class Site:
         self._changing = True
         self._stepped = asyncio.Condition()
         self._holders = 0
+        self._began = around.clock()
         self._ending = False
         self.told_gone: dict[str, str] = {}
         """Jobs that a machine, here by its id, says are gone, though it is not written down."""
@@ -152,6 +156,10 @@ class Site:
         host = self.state.host
         folders = await host.folders(self.state.swarm, fresh=fresh)
         instances = {i.id: i for i in found.instances}
+        if self.state.now() - self._began < MISSING_SECONDS:
+            # The first looks of a controller may leave out what was long there.
+            for node in nodes_of(folders) - instances.keys():
+                instances[node] = Instance(node, "running")
         judged = (judge(folder, instances, host.coordinator) for folder in folders)
         return {status.job: status for status in judged if status is not None}
 
@@ -224,7 +232,10 @@ class Site:
             demand,
             ages=self._ages(found, demand),
             patience=state.around.times.patience,
-            deaf=await self._silence.deaf(coordinator, list(found.instances)),
+            deaf=[
+                *await self._silence.deaf(coordinator, list(found.instances)),
+                *await self._stuck.look(volume, list(found.instances)),
+            ],
         )
         self._note(plan)
         early = self.launching.ended(found.instances)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from providers.aws_values import Instance
@@ -28,6 +28,12 @@ def claim_of(text: str | None) -> Claim | None:
     """Read ``NODE TOKEN COORDINATOR``; None: nobody has it, or nobody may (``SHUT``)."""
     words = (text or "").split()
     return Claim(words[0], words[2]) if len(words) == 3 else None
+
+
+def nodes_of(folders: Collection[JobFacts]) -> set[str]:
+    """The instances that have taken up any of these folders."""
+    claims = (claim_of(folder.claim) for folder in folders)
+    return {claim.node for claim in claims if claim is not None}
 
 
 def judge(

@@ -25,6 +25,8 @@ class FakeEc2:
         self.calls = 0
         self.shown: list[Instance] = []
         self.disks: list[Volume] = []
+        self.known: set[str] = set()
+        """Instances that only their id finds."""
         self.requests: list[dict[str, Any]] = []
         self.failure: Exception | None = None
 
@@ -36,6 +38,10 @@ class FakeEc2:
     async def instances(self, uids: Collection[str]) -> list[Instance]:
         self._called()
         return [i for i in self.shown if i.uid in uids]
+
+    async def exists(self, instance: str) -> bool:
+        self._called()
+        return instance in self.known
 
     async def volumes(self, uids: Collection[str]) -> list[Volume]:
         self._called()

@@ -153,3 +153,20 @@ def test_a_swarm_that_is_gone_is_forgotten(lookout: Lookout, ec2: FakeEc2) -> No
     lookout.drop("u1")
     assert not lookout.known("u1").instances
     assert not lookout.known("u1").volumes
+
+
+def test_one_that_only_its_id_finds_is_not_gone(
+    lookout: Lookout, ec2: FakeEc2, clock: Clock
+) -> None:
+    """A list may leave out what is there: two workers would do one task."""
+    ec2.shown, ec2.known = [machine("i-1")], {"i-1"}
+    look(lookout)
+    ec2.shown = []
+    for _ in range(8):
+        clock.now += 20.0
+        assert look(lookout) == {"i-1"}
+    ec2.known = set()
+    for _ in range(4):
+        clock.now += 20.0
+        look(lookout)
+    assert look(lookout) == set()

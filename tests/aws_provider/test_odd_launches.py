@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
+from providers.aws import AwsProvider
 from providers.base import InProgress, ProviderError, ProviderUnreachable, SwarmHandle
-from tests.aws_provider.harness import AwsHarness
+from tests.aws_provider.harness import TIMES, AwsHarness, provider
 from tests.providers.harness import Session, new_swarm, request, run, session, until
 
 
@@ -87,5 +91,68 @@ def test_a_volume_that_somebody_deleted_is_made_anew(harness: AwsHarness) -> Non
             await one.running(swarm, request(swarm, 1).job)
         (new,) = harness.cloud.volumes()
         assert new != old
+
+    run(scenario)
+
+
+class Hurried(AwsHarness):
+    """A harness whose sites do not wait long for EC2."""
+
+    def provider(self) -> AwsProvider:
+        patience = replace(TIMES.patience, attaching=1.0, ending=1.0)
+        return provider(replace(TIMES, patience=patience))
+
+
+@pytest.fixture
+def slow(harness: AwsHarness) -> Iterator[Hurried]:
+    yield Hurried(harness.cloud)
+    harness.cloud.set(attach_seconds=0.02, ending_seconds=0.05)
+
+
+def test_an_instance_to_which_the_volume_does_not_come_is_replaced(slow: Hurried) -> None:
+    async def scenario() -> None:
+        slow.cloud.set(attach_seconds=600.0)
+        swarm = new_swarm(slow)
+        wanted = request(swarm)
+        async with session(slow) as one:
+
+            async def two() -> bool:
+                try:
+                    await one.provider.launch([wanted])
+                except (InProgress, ProviderError):
+                    pass
+                if len(slow.cloud.instances()) == 2:
+                    slow.cloud.set(attach_seconds=0.02)
+                    return True
+                return False
+
+            await until(two, "another instance")
+            await one.launch([wanted])
+            await one.running(swarm, wanted.job)
+
+    run(scenario)
+
+
+def test_the_volume_is_taken_from_an_instance_that_does_not_come_to_its_end(
+    slow: Hurried,
+) -> None:
+    async def scenario() -> None:
+        swarm = new_swarm(slow)
+        async with session(slow) as one:
+            await one.launch([request(swarm)])
+            (old,) = slow.cloud.live()
+            slow.cloud.set(ending_seconds=15.0)
+            slow.cloud.client().terminate_instances(InstanceIds=[old])
+            second = request(swarm, 1)
+
+            async def runs() -> bool:
+                try:
+                    await one.provider.launch([second])
+                    return bool((await one.status(swarm, second.job)).heartbeat)
+                except ProviderError:
+                    return False
+
+            await until(runs, "a worker on another instance")
+            assert slow.cloud.counts()["DetachVolume"] == 1
 
     run(scenario)
