@@ -95,6 +95,7 @@ class Acting:
                 zone=plan.zone,
                 jobs=list(self._seating.waiting),
                 tags=tags_of(around.home, state.swarm, state.wish),
+                lets_in=await state.nodes.lets_in(state.swarm, state.wish),
             )
         except OutcomeUnknown:
             around.lookout.doubt()

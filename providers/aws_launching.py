@@ -36,6 +36,7 @@ class _Sent:
     zone: str | None
     token: str
     key: HostKey
+    lets_in: tuple[str, ...]
 
 
 class Launching:
@@ -114,6 +115,7 @@ class Launching:
         zone: str | None,
         jobs: Collection[str],
         tags: Mapping[str, str],
+        lets_in: tuple[str, ...] = (),
     ) -> list[Instance]:
         """Launch instances, or ask again for those of a request without an answer.
 
@@ -123,12 +125,14 @@ class Launching:
             zone: where; None: as the wish says.
             jobs: the workers that they are for.
             tags: of the swarm.
+            lets_in: public keys that may log in there, where no key pair of EC2's says so.
 
         Raises: ProviderError (what EC2 refuses), ProviderUnreachable, OutcomeUnknown.
         """
         sent = self._sent
         if sent is None:
-            sent = _Sent(wish, count, zone, self._token(wish, count, zone, jobs), host_key())
+            token = self._token(wish, count, zone, jobs)
+            sent = _Sent(wish, count, zone, token, host_key(), lets_in)
         self.last = self._clock()
         try:
             found = await self._ec2.run(
@@ -136,7 +140,7 @@ class Launching:
                 sent.count,
                 token=sent.token,
                 tags={**tags, HOST_KEY_TAG: sent.key.public, WISH_TAG: sent.wish.digest},
-                user_data=user_data(sent.key),
+                user_data=user_data(sent.key, sent.lets_in),
                 zone=sent.zone,
             )
         except OutcomeUnknown:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from providers.aws_userdata import lets_in
 from providers.aws_values import Instance, Wish
 from providers.base import ProviderUnreachable, SwarmHandle
 from providers.remote_setup import Installed, Place, install, login
@@ -68,6 +69,14 @@ def target_of(swarm: SwarmHandle, wish: Wish, instance: Instance) -> SshTarget:
     return replace(target, host_keys=f"{place} {instance.host_key}")
 
 
+def _anywhere(swarm: SwarmHandle, wish: Wish) -> SshTarget:
+    """How some machine is logged in to, before there is one."""
+    from providers.ssh_target import SshTarget
+
+    given = {**swarm.parameters, "port": wish.ssh_port, "user": wish.user}
+    return SshTarget.from_parameters(given, swarm.secrets, host=_ANY_ADDRESS)
+
+
 class Nodes:
     """All machines of one swarm that were spoken to.
 
@@ -107,11 +116,15 @@ class Nodes:
         Raises: ProviderUnreachable (``KeyUnusable``, ``SshConfigInvalid``, ``NotInThisHome``).
         """
         from providers.ssh_config import resolve
-        from providers.ssh_target import SshTarget
 
-        given = {**swarm.parameters, "port": wish.ssh_port, "user": wish.user}
-        target = SshTarget.from_parameters(given, swarm.secrets, host=_ANY_ADDRESS)
-        await asyncio.to_thread(resolve, target, self._means())
+        await asyncio.to_thread(resolve, _anywhere(swarm, wish), self._means())
+
+    async def lets_in(self, swarm: SwarmHandle, wish: Wish) -> tuple[str, ...]:
+        """Public keys that new machines are to let in, where no key pair of EC2's is named."""
+        if wish.key_name:
+            return ()
+        files = self._means().files
+        return await asyncio.to_thread(lets_in, _anywhere(swarm, wish), files=files)
 
     def _ssh(self) -> SshHosts:
         if self._hosts is None:

@@ -13,6 +13,11 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from providers.ssh_target import SshTarget
 
 LIMIT_BYTES = 16 * 1024
 """EC2's, before base64."""
@@ -49,6 +54,29 @@ def public_half(private: str) -> str | None:
     except (asyncssh.KeyImportError, asyncssh.KeyEncryptionError):
         return None
     return " ".join(key.export_public_key("openssh").decode().split()[:2])
+
+
+def lets_in(target: SshTarget, *, files: bool) -> tuple[str, ...]:
+    """Public keys of whoever logs in by the key that a manifest names; empty: it names none that
+    can be read.
+
+    Args:
+        target: with the key's text or file.
+        files: whether files of this machine count.
+    """
+    text = target.key
+    if text is None and target.identity_file is not None and files:
+        path = Path(target.identity_file)
+        try:
+            path = path.expanduser()
+            beside = path.with_name(f"{path.name}.pub")
+            if beside.exists():
+                return (" ".join(beside.read_text("utf-8").split()[:2]),)
+            text = path.read_text("utf-8")
+        except (OSError, RuntimeError, ValueError):
+            return ()
+    half = public_half(text) if text else None
+    return (half,) if half else ()
 
 
 def user_data(key: HostKey, authorized: Sequence[str] = ()) -> str:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+
 import asyncssh
 import pytest
 import yaml
 
+from providers.aws_nodes import Nodes
 from providers.aws_userdata import host_key, public_half, user_data
+from providers.aws_values import Api, Wish
+from providers.base import SwarmHandle
+from providers.ssh_target import Means
 
 
 def test_it_gives_the_host_its_key() -> None:
@@ -47,3 +55,23 @@ def test_a_key_that_cannot_be_read_has_no_public_half() -> None:
 def test_more_than_ec2_takes_is_refused() -> None:
     with pytest.raises(ValueError, match="16384"):
         user_data(host_key(), ["x" * 17000])
+
+
+def test_without_a_key_pair_the_manifests_own_key_is_let_in(tmp_path: Path) -> None:
+    key = host_key()
+    (tmp_path / "id").write_text(key.private)
+    by_file = {"identityFile": str(tmp_path / "id")}
+    swarm = SwarmHandle("default", "cloud", "u1", by_file)
+    wish = Wish(Api("us-east-1"), "ami-1", "c7i.large", "/shared")
+
+    def lets_in(swarm: SwarmHandle, wish: Wish = wish, *, files: bool = True) -> tuple[str, ...]:
+        return asyncio.run(Nodes(lambda: Means(files=files)).lets_in(swarm, wish))
+
+    assert lets_in(swarm) == (key.public,)
+    assert not lets_in(swarm, files=False) and not lets_in(swarm, replace(wish, key_name="k"))
+    assert lets_in(replace(swarm, parameters={}, secrets={"sshKey": key.private})) == (key.public,)
+    (tmp_path / "id").write_text("protected by a passphrase")
+    assert lets_in(swarm) == ()
+    (tmp_path / "id.pub").write_text(f"{key.public} me@here\n")
+    assert lets_in(swarm) == (key.public,)
+    assert f'- "{key.public}"' in user_data(host_key(), lets_in(swarm))
