@@ -74,6 +74,9 @@ class Context:
     """Injections that the dispatcher gives to their workers right now."""
     away: tuple[str, float] = ("", 0.0)
     """Why the store was away last, as it was logged, and until when that need not be repeated."""
+    let_in: dict[str, Mapping[str, str]] = field(default_factory=dict, repr=False)
+    """What let us in last, by a swarm's uid: the end of a swarm may come after that of its Secret,
+    as with ``kubectl delete -f`` or a namespace."""
     prices: Prices = field(init=False)
     """What models cost: the settings' prices over the built-in list."""
     ferry: Ferry = field(init=False)
@@ -146,8 +149,17 @@ class Context:
         """A handle with its secrets, looked up afresh for each use. Raises: ProviderUnreachable."""
         secrets = secrets_of(self, handle.namespace, handle.parameters)
         if isinstance(secrets, Unresolved):
-            raise ProviderUnreachable(secrets.reason, secrets.message)
+            known = self.let_in.get(handle.uid)
+            if known is None or not self._is_going(handle):
+                raise ProviderUnreachable(secrets.reason, secrets.message)
+            return replace(handle, secrets=known)
+        if secrets:
+            self.let_in[handle.uid] = secrets
         return replace(handle, secrets=secrets) if secrets else handle
+
+    def _is_going(self, handle: SwarmHandle) -> bool:
+        obj = self.store.get(Key("Swarm", handle.namespace, handle.name))
+        return obj is not None and "deletionTimestamp" in obj["metadata"]
 
     def handle_of(self, swarm: Key) -> tuple[SwarmHandle, Provider]:
         """A swarm's identity with its provider, as its last pass resolved it.

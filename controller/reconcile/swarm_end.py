@@ -138,6 +138,7 @@ class SwarmEnd:
         self._failed.pop(obj["metadata"]["uid"], None)
         self._given_up.pop(obj["metadata"]["uid"], None)
         self._accounts.forget(obj["metadata"]["uid"])
+        self._ctx.let_in.pop(obj["metadata"]["uid"], None)
 
     async def _leave(
         self, obj: Resource, spec: Mapping[str, Any], handle: SwarmHandle, provider: Provider

@@ -48,6 +48,22 @@ def test_every_call_has_the_key_as_it_is_now(play):
     play(scenario)
 
 
+def test_a_swarm_that_goes_with_its_key_is_still_wound_up(play):
+    """As with ``kubectl delete -f`` of both: the key that let us in last does so to the end."""
+
+    async def scenario(rig):
+        rig.store.put(secret())
+        rig.apply(swarm(replicas=1, provider=KEYED))
+        await rig.until(lambda: rig.swarm().get("readyReplicas") == 1, "a worker")
+        rig.delete("Secret", "ssh")
+        rig.delete("Swarm", "builders")
+        await rig.until(lambda: rig.get("Swarm", "builders") is None, "its end", 30)
+        assert rig.cluster.handles[-1].secrets == {"sshKey": "key"}
+        assert not rig.ctx.let_in, "nor is it kept any longer"
+
+    play(scenario)
+
+
 def test_a_key_that_is_missing_is_said(play):
     async def scenario(rig):
         rig.apply(swarm(replicas=1, provider=KEYED))
@@ -63,7 +79,9 @@ def test_a_key_that_is_missing_is_said(play):
         )
         found = rig.condition("Swarm", "builders", "ProviderReachable")
         assert (found["status"], found["reason"]) == ("False", "SecretNotFound")
+        await rig.crash()  # who is started anew has never had the key
         rig.delete("Swarm", "builders")
+        rig.start()
         await rig.pass_time(60)
         assert rig.condition("Swarm", "builders", "ProviderReachable")["reason"] == "SecretNotFound"
         rig.store.put(secret())
