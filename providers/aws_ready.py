@@ -45,8 +45,6 @@ _BOOTING = _SILENT | {"NoAddress"}
 _EARLY = frozenset({"AuthenticationFailed", "HostKeyChanged", "HostKeyUnknown", "LoginFailed"})
 """What one says whose sshd is up before cloud-init gave it its keys, or while pam_nologin(8) lets
 nobody in yet; from one that has booted it is a mistake of the manifest's."""
-EARLY_SECONDS = 45.0
-"""For so long after a machine answered first, that is no trouble."""
 
 
 @dataclass(slots=True)
@@ -231,7 +229,7 @@ class Readiness:
         now, limit, since = state.now(), state.around.times.booting, attempts.since
         if early:
             attempts.answered = since = now if attempts.answered is None else attempts.answered
-            limit = EARLY_SECONDS
+            limit = state.around.times.early
             if now - since <= limit:
                 # A connection that was refused so is not tried again for minutes: make it anew.
                 await state.nodes.forget(instance.id)

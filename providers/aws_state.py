@@ -44,6 +44,8 @@ class Times:
     """A machine on which a worker cannot be killed for so long is ended itself."""
     booting: float = 180.0
     """Until a machine that refuses SSH counts as trouble."""
+    early: float = 45.0
+    """The same for one that answers, and lets nobody log in: cloud-init may be at it still."""
     doubt: float = 30.0
     """A machine that seems not to be ready any more is looked at again no sooner."""
     adopting: float = 20.0

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import pytest
 
-from providers.aws_ready import EARLY_SECONDS, Readiness
+from providers.aws_ready import Readiness
 from providers.aws_state import SiteState, Times
 from providers.aws_values import READY_TAG, YES, Api, Instance, Inventory, Volume, Wish
 from providers.base import ProviderUnreachable, SwarmHandle
@@ -66,7 +66,7 @@ class Lab:
 @pytest.mark.parametrize("reason", ["AuthenticationFailed", "HostKeyChanged"])
 def test_who_lets_nobody_in_yet_is_asked_again_soon(reason: str) -> None:
     lab = Lab()
-    assert not lab.says(reason, seconds=EARLY_SECONDS - 10)
+    assert not lab.says(reason, seconds=Times().early - 10)
     assert lab.doors.tries >= 3 and lab.doors.forgotten == lab.doors.tries
     assert lab.says(reason, seconds=60)
     assert lab.state.trouble["set-up i-1"].reason == reason

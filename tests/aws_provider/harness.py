@@ -22,6 +22,7 @@ TIMES = Times(
     volumes=5.0,
     settle=0.5,
     deaf=3.0,
+    early=1.0,
     expiry=20.0,
     patience=Patience(linger=1.0, idle=30.0, set_up=60.0),
 )
