@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import math
 import uuid
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -77,6 +78,8 @@ class Readiness:
         self._silent: dict[str, float] = {}
         self._exported: frozenset[str] = frozenset()
         self._exporting = asyncio.Lock()
+        self._withdrawal: asyncio.Task[None] | None = None
+        self._withdrawn_at = -math.inf
         self._room = asyncio.Semaphore(AT_ONCE)
 
     def is_ready(self, id: str) -> bool:
@@ -92,6 +95,8 @@ class Readiness:
     async def close(self) -> None:
         """Set up nothing any more."""
         tasks = list(self._tasks.values())
+        if self._withdrawal is not None:
+            tasks.append(self._withdrawal)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -129,6 +134,38 @@ class Readiness:
                 task = asyncio.get_running_loop().create_task(work)
                 self._tasks[instance.id] = task
                 task.add_done_callback(functools.partial(self._ended, instance.id))
+
+        if volume is not None and coordinator is not None and self.is_ready(coordinator.id):
+            self._withdraw(volume)
+
+    def _addresses(self) -> list[str]:
+        """Of all machines that live, by what is known now."""
+        found = self._state.around.lookout.known(self._state.swarm.uid).instances
+        return [i.private_ip for i in found if i.live and i.private_ip]
+
+    def _withdraw(self, volume: Volume) -> None:
+        """Export to nobody who has gone: addresses are given to others, by and by."""
+        now = self._state.now()
+        under_way = self._withdrawal is not None and not self._withdrawal.done()
+        if under_way or now - self._withdrawn_at < self._state.around.times.doubt:
+            return
+        if self._exported - set(self._addresses()):
+            self._withdrawn_at = now
+            work = self._export_only(volume)
+            self._withdrawal = asyncio.get_running_loop().create_task(work)
+
+    async def _export_only(self, volume: Volume) -> None:
+        state = self._state
+        leader = state.nodes.known(state.host.coordinator)
+        if leader is None:
+            return
+        try:
+            async with self._exporting:  # whoever joined meanwhile stays among them
+                role = self._role(leader, volume, self._addresses())
+                await share(leader.shell, leader.name, state.wish, role)
+                self._exported = frozenset(role.clients)
+        except ProviderError as error:
+            _LOG.info("exports of %s, swarm %s: %s", leader.name, state.swarm.name, error)
 
     def _due(self, instance: Instance, leads: bool) -> bool:
         state = self._state

@@ -99,6 +99,31 @@ def test_another_machine_that_rebooted_is_made_ready_again(harness: AwsHarness) 
     run(scenario)
 
 
+def test_nothing_is_exported_to_machines_that_are_gone(harness: AwsHarness) -> None:
+    """Their addresses are given to others."""
+
+    async def scenario() -> None:
+        mine = Patient(harness.cloud, {"workersPerInstance": 1})
+        swarm = new_swarm(mine)
+        wanted = [request(swarm, index) for index in range(2)]
+        async with session(mine) as one:
+            await one.launch(wanted)
+            await one.running(swarm, *(each.job for each in wanted))
+            leader = _machine_of(mine, swarm, leader=True)
+            other = _machine_of(mine, swarm, leader=False)
+            address = mine.cloud.machines()[other]["address"]
+            exports = mine.cloud.file(leader, "/etc/exports.d/codeswarm.exports")
+            assert address in exports.read_text()
+            mine.cloud.kill(other)
+
+            async def withdrawn() -> bool:
+                return address not in exports.read_text()
+
+            await until(withdrawn, "it to be exported no more")
+
+    run(scenario)
+
+
 def test_a_coordinator_that_is_deaf_is_replaced_if_others_answer(harness: AwsHarness) -> None:
     """Its workers, and those that used its export, are over; nothing is lost on the volume."""
 
