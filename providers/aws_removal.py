@@ -16,7 +16,7 @@ async def remove(state: SiteState, *, keep: bool, last_request: float) -> None:
 
     Args:
         state: of the swarm's site, which takes no steps any more.
-        keep: leave the volume, whatever the manifest says.
+        keep: leave the volume, whatever the manifest says, if anything can be on it.
         last_request: when instances may have been asked for last, at the latest; our clock.
 
     Raises: InProgress (``InstancesEnding``, ``VolumeEnding``), ProviderError.
@@ -26,16 +26,21 @@ async def remove(state: SiteState, *, keep: bool, last_request: float) -> None:
     keep = keep or not state.wish.volume.delete
     # Said before anything ends: whoever goes on after a crash must not bring back an instance to
     # read what was read already, nor delete what is to be kept.
-    await _release(state, [v for v in found.volumes if v.in_use or (keep and not v.kept)], keep)
+    staying = [v for v in found.volumes if _stays(v, keep) and not v.kept]
+    await _release(state, [v for v in found.volumes if v.in_use or v in staying], keep)
     await _end_instances(state, [i for i in found.instances if i.state not in ENDED])
     left = [v for v in found.volumes if v.state not in ("deleting", "deleted")]
-    if not keep:
-        await _delete(state, [v for v in left if not v.kept])
+    await _delete(state, [v for v in left if not _stays(v, keep)])
     wait = last_request + around.times.settle - state.now()
     if wait > 0:
         raise InProgress(
             "InstancesEnding", "EC2 may still show an instance that was asked for a moment ago"
         )
+
+
+def _stays(volume: Volume, keep: bool) -> bool:
+    """Whether a volume is kept; one that never had a file system holds nothing to keep."""
+    return volume.kept or (keep and volume.formatted)
 
 
 async def _release(state: SiteState, volumes: list[Volume], keep: bool) -> None:
