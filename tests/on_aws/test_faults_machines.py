@@ -96,7 +96,7 @@ def test_a_spot_machine_is_taken_with_notice(lab: AwsLab) -> None:
     """What was done is saved before the machine goes."""
     repository = slow_project(lab, step=STAYS, aws={"spot": True})
     leader = lab.coordinator()
-    lab.cloud.interrupt_spot(leader, 12.0)
+    lab.cloud.interrupt_spot(leader, 20.0)
     lab.wait(lambda: len(lab.attempts("demo.a")) == 2, "another attempt", SECONDS)
     left = lab.attempts("demo.a")[0]
     assert (left["class"], left["reason"]) == ("Infrastructure", "SpotInterruption")
