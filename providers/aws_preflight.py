@@ -96,8 +96,11 @@ async def look(cloud: Boto, wish: Wish) -> check.Facts:
     await caller(cloud)
     try:
         return await _all(cloud, wish)
-    except* ProviderError as several:
-        raise several.exceptions[0] from None
+    except BaseExceptionGroup as several:  # what ``except*`` raises is a group again
+        ours = several.subgroup(ProviderError)
+        if ours is None:
+            raise
+        raise ours.exceptions[0] from None
 
 
 async def _all(cloud: Boto, wish: Wish) -> check.Facts:

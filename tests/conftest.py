@@ -6,6 +6,9 @@ import os
 
 import pytest
 
+# No test asks the metadata service of the machine that it runs on, whatever it starts.
+os.environ["AWS_EC2_METADATA_DISABLED"] = "true"
+
 FIRST = (
     # A server of an old version in front of a newer one that serves CRDs begins to see to CRDs too
     # after some minutes, and lets go of deleted ones that still have objects.

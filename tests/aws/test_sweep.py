@@ -30,7 +30,12 @@ from tests.cli.apiserver import ApiServer, Asked, Reply, status
 from tests.cloud.api import REGION, CloudApi
 from tests.lab import swarm
 
-LATER = time.time() + aws_sweep.LEAST_AGE_SECONDS + 60
+AGE = aws_sweep.LEAST_AGE_SECONDS + 60
+
+
+def later() -> float:
+    """When what a test has just made is old enough."""
+    return time.time() + AGE
 
 
 @pytest.fixture
@@ -86,7 +91,7 @@ def knowing(*uids: str) -> Callable[[], Any]:
 
 def test_everything_is_told_whose_it_is(ec2: Boto, wish: Wish, run: Run[Any]) -> None:
     made = run(fill(ec2, wish))
-    found = run(survey(ec2, {"home-1"}, knowing("owned"), now=lambda: LATER))
+    found = run(survey(ec2, {"home-1"}, knowing("owned"), now=later))
     standing = {one.id: one.standing for one in found}
     assert {name: standing[one] for name, one in made.items()} == {
         "owned": Standing.OWNED,
@@ -115,7 +120,7 @@ def test_what_is_new_is_left_alone(ec2: Boto, wish: Wish, run: Run[Any]) -> None
 
 def test_a_home_that_is_not_known_owns_nothing(ec2: Boto, wish: Wish, run: Run[Any]) -> None:
     run(fill(ec2, wish))
-    found = run(survey(ec2, frozenset(), knowing(), now=lambda: LATER))
+    found = run(survey(ec2, frozenset(), knowing(), now=later))
     assert {one.standing for one in found} == {Standing.ANOTHER}
 
 
@@ -126,7 +131,7 @@ def test_swarms_are_asked_for_after_ec2(ec2: Boto, wish: Wish, run: Run[Any]) ->
         assert ec2.by_action["DescribeInstances"] and ec2.by_action["DescribeVolumes"]
         return {"left", "owned"}
 
-    found = run(survey(ec2, {"home-1"}, known, now=lambda: LATER))
+    found = run(survey(ec2, {"home-1"}, known, now=later))
     assert Standing.LEFT not in {one.standing for one in found}
 
 
@@ -139,7 +144,7 @@ def test_removing_waits_until_it_is_gone(
     api.set(ending_seconds=0.5)
     api.lose_answer("TerminateInstances")
     api.throttle("DeleteVolume", 1)
-    found = run(survey(ec2, {"home-1"}, knowing("owned"), now=lambda: LATER))
+    found = run(survey(ec2, {"home-1"}, knowing("owned"), now=later))
     assert run(remove(ec2, removable(found, volumes=False), look_seconds=0.05)) == []
     api.set(ending_seconds=0.05)
     assert set(api.live()) == {made["owned"], made["another"]}
@@ -152,7 +157,7 @@ def test_what_cannot_be_removed_is_said(
     made = run(fill(ec2, wish))
     for action in ("TerminateInstances", "DeleteVolume"):
         api.refuse(action, "UnauthorizedOperation", "not authorized", -1, status=403)
-    found = run(survey(ec2, {"home-1"}, knowing("owned"), now=lambda: LATER))
+    found = run(survey(ec2, {"home-1"}, knowing("owned"), now=later))
     chosen = removable(found, volumes=False)
     left = "\n".join(run(remove(ec2, chosen, seconds=0.2, look_seconds=0.05)))
     assert "allow ec2:TerminateInstances" in left
@@ -166,7 +171,7 @@ def test_a_root_volume_whose_machine_is_gone_is_left_over(
     own = {**tags("gone"), "codeswarm.dev/root-volume": "gone"}
     del own["codeswarm.dev/swarm-uid"]
     volume = run(ec2.create_volume(wish, "us-east-1a", token="r", tags=own))
-    found = run(survey(ec2, {"home-1"}, knowing(), now=lambda: LATER))
+    found = run(survey(ec2, {"home-1"}, knowing(), now=later))
     assert [(one.id, one.standing, one.root) for one in found] == [(volume.id, Standing.LEFT, True)]
 
 

@@ -23,10 +23,14 @@ POINTS = (
 )
 ENDS = ("before Boto.terminate#1", "after Boto.terminate#1", "after Boto.delete_volume#1")
 SEED = 20261126
-SAMPLES = 2
+SAMPLES = 1
 
 
-@pytest.mark.parametrize("honoured", [True, False], ids=["tokens-honoured", "tokens-ignored"])
+@pytest.mark.parametrize(
+    "honoured",
+    [pytest.param(True, marks=pytest.mark.soak), False],
+    ids=["tokens-honoured", "tokens-ignored"],
+)
 def test_killed_again_and_again_from_launch_to_end(lab: AwsLab, honoured: bool) -> None:
     """Exactly the declared machines are there afterwards, and in the end none."""
     lab.cloud.honour_tokens(honoured)

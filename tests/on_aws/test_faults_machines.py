@@ -125,6 +125,7 @@ def test_connections_are_cut_again_and_again(lab: AwsLab) -> None:
     assert len(lab.cloud.instances()) == 2
 
 
+@SOAK
 def test_a_machine_that_hangs_is_ended(lab: AwsLab) -> None:
     """Its worker cannot be killed, nor be believed dead: the machine is ended, then replaced."""
     repository = lab.repository()

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import tarfile
 
+import pytest
+
 from tests.lab import prompt, script
 from tests.on_aws.lab import AwsLab
 
 
+@pytest.mark.soak
 def test_an_idle_swarms_archive_is_read_by_a_machine_of_its_own(lab: AwsLab) -> None:
     lab.start()
     lab.apply(
