@@ -36,6 +36,8 @@ FIRST = (
 ELSEWHERE = (
     "tests/carrying/",
     "tests/cloud/",
+    "tests/machine/",
+    "tests/providers/",
     "tests/remote/",
     "tests/slurm_provider/",
     "tests/ssh/",
