@@ -86,11 +86,6 @@ def words_of(error: BaseException) -> str:
     return said(str(error))
 
 
-def is_throttled(error: BaseException) -> bool:
-    """Whether AWS turned a request down for being one too many."""
-    return bool(_THROTTLED.fullmatch(code_of(error)))
-
-
 def is_denied(error: BaseException) -> bool:
     """Whether the credentials' owner may not do this."""
     return bool(_DENIED.fullmatch(code_of(error)))

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from providers.aws_values import ENDED, IN_USE_TAG, UID_TAG, Instance, Volume, Wish
+from providers.aws_values import IN_USE_TAG, UID_TAG, Instance, Volume, Wish
 from providers.base import ProviderError
 
 HELD = frozenset({"attaching", "attached", "busy"})
@@ -288,11 +288,6 @@ def places(
         if waiting and seats:
             given[host.id], waiting = waiting[:seats], waiting[seats:]
     return given
-
-
-def is_over(instances: Collection[Instance]) -> bool:
-    """Whether none of these will ever run again."""
-    return all(i.state in ENDED for i in instances)
 
 
 def pause_after(failures: int) -> float:

@@ -21,7 +21,6 @@ READY_TAG = f"{PREFIX}ready"
 FORMATTED_TAG = f"{PREFIX}formatted"
 YES = "true"
 
-COMING = frozenset({"pending"})
 LIVE = frozenset({"pending", "running"})
 ENDED = frozenset({"terminated"})
 """States in which an instance will never run again; ``gone`` ones are not listed at all."""
